@@ -1,0 +1,42 @@
+// Thread-local switches: is the graph recorded, and are version counters kept.
+#pragma once
+
+namespace grapnel {
+
+/// Whether operations on this thread record a graph. On by default.
+bool grad_enabled();
+
+/// Sets grad mode for a scope and restores the former mode at its end.
+class GradMode {
+ public:
+  explicit GradMode(bool enabled);
+  ~GradMode();
+  GradMode(const GradMode&) = delete;
+  GradMode& operator=(const GradMode&) = delete;
+
+ private:
+  bool previous_;
+};
+
+/// `NoGrad guard;` records nothing until the end of the scope.
+class NoGrad : public GradMode {
+ public:
+  NoGrad() : GradMode(false) {}
+};
+
+/// Like NoGrad, and what is made inside can never be recorded later (saving it for backward is an error).
+class InferenceMode {
+ public:
+  InferenceMode();
+  ~InferenceMode();
+  InferenceMode(const InferenceMode&) = delete;
+  InferenceMode& operator=(const InferenceMode&) = delete;
+
+  static bool enabled();
+
+ private:
+  bool previous_;
+  NoGrad no_grad_;
+};
+
+}  // namespace grapnel

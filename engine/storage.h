@@ -1,0 +1,60 @@
+// One owned buffer on one device, shared by all tensors that view it.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "grapnel/engine/device.h"
+
+namespace grapnel {
+
+/// Bytes plus what must be shared by everybody who looks at them: the version counter that in-place operations
+/// advance, and the buffers derived from the content (packed weights), which are valid for one version.
+class Storage {
+ public:
+  /// Uninitialised memory, 64-byte aligned, from a caching allocator. Throws Error when memory is exhausted.
+  explicit Storage(std::size_t bytes, Device device = {});
+
+  /// Memory owned by somebody else; `release` runs when the last tensor lets go.
+  Storage(void* data, std::size_t bytes, std::function<void()> release);
+
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  void* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+  Device device() const { return device_; }
+
+  std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
+  void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
+
+  /// The buffer derived from this content under `key`, made by `make` when absent or when the content has changed
+  /// since. Safe from several threads.
+  std::shared_ptr<Storage> derived(const std::string& key, const std::function<std::shared_ptr<Storage>()>& make);
+
+ private:
+  struct Derived {
+    std::string key;
+    std::uint64_t version;
+    std::shared_ptr<Storage> buffer;
+  };
+
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+  Device device_;
+  std::function<void()> release_;
+  std::atomic<std::uint64_t> version_{0};
+  std::mutex derived_mutex_;
+  std::vector<Derived> derived_;
+};
+
+/// Returns the allocator's unused blocks to the system.
+void release_cached_memory();
+
+}  // namespace grapnel

@@ -1,0 +1,12 @@
+// Element types a buffer can hold. The kernels need the tag only to copy and convert; arithmetic is typed.
+#pragma once
+
+#include <cstdint>
+
+namespace grapnel {
+
+/// float32 is the working type, float64 the oracle's; float16, bfloat16, uint8 and boolean are storage
+/// types that arithmetic refuses (convert with Tensor::to); int64 holds labels and indices.
+enum class DType : std::uint8_t { float32, float64, float16, bfloat16, int64, uint8, boolean };
+
+}  // namespace grapnel

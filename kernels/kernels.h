@@ -1,0 +1,196 @@
+// The kernel table: every piece of arithmetic the engine needs, as plain function pointers over raw memory.
+//
+// The engine validates shapes and allocates; a kernel only computes, never allocates an output, never throws.
+// All sizes and strides are in elements. One table per backend; the CPU has one per instruction set, chosen
+// once (see select_cpu). Read next: gemm/microkernel.h, the inner loop behind matrix products and convolutions.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "grapnel/kernels/dtype.h"
+
+namespace grapnel::kernels {
+
+inline constexpr int kMaxRank = 8;
+
+/// A loop nest of `rank` sizes (outermost first, rank >= 1) with one stride vector per operand.
+/// The engine orders and merges dimensions so that the last one is the longest contiguous run it can find.
+template <int Operands>
+struct Loops {
+  int rank;
+  std::int64_t sizes[kMaxRank];
+  std::int64_t strides[Operands][kMaxRank];
+};
+
+/// out = f(x). `a`, `b` are the parameters named in the comment.
+enum class Unary : std::uint8_t {
+  neg,
+  exp,
+  log,
+  sqrt,
+  abs,
+  sign,        // -1, 0, 1
+  relu,        // x > 0 ? x : 0, NaN stays NaN
+  leaky_relu,  // x > 0 ? x : a*x
+  sigmoid,
+  tanh,
+  reciprocal,
+  pow,      // x^a
+  clamp,    // min(max(x, a), b), NaN stays NaN
+  between,  // a <= x && x <= b ? 1 : 0
+  positive, // x > 0 ? 1 : 0
+  affine,   // a*x + b
+};
+
+/// out = f(x, y); comparisons give 1 or 0 in the operands' type.
+enum class Binary : std::uint8_t {
+  add,
+  sub,
+  mul,
+  div,
+  pow,
+  maximum,
+  minimum,
+  equal,
+  greater,
+  relu_grad,  // y > 0 ? x : 0: x is the incoming gradient, y the ReLU's input or output
+};
+
+enum class Reduction : std::uint8_t { sum, max };
+
+/// out[o] = reduction over r of x[o, r]: the kept dimensions index `out`, the reduced ones only `x`.
+/// Either rank may be 0. An empty reduction gives 0 for sum (the engine refuses it for max).
+/// Order of summation is fixed by the sizes and strides alone: same bits for any number of threads.
+struct Reduce {
+  int kept_rank;
+  std::int64_t kept_sizes[kMaxRank];
+  std::int64_t out_strides[kMaxRank];
+  std::int64_t x_kept_strides[kMaxRank];
+  int reduced_rank;
+  std::int64_t reduced_sizes[kMaxRank];
+  std::int64_t x_reduced_strides[kMaxRank];
+};
+
+/// C (M,N) = A (M,K) B (K,N) + bias (N) broadcast over rows; bias may be null. Any strides for A and B;
+/// C has unit column stride.
+struct Gemm {
+  std::int64_t m, n, k;
+  std::int64_t a_row, a_col;
+  std::int64_t b_row, b_col;
+  std::int64_t c_row;
+};
+
+/// Cross-correlation of x (N,C,H,W) with w (K,C/groups,R,S) into y (N,K,OH,OW).
+/// Activations are dense channels last (NHWC in memory); OH = (H + 2 pad_h - dil_h (R-1) - 1) / stride_h + 1.
+struct Conv2d {
+  std::int64_t n, c, h, w;
+  std::int64_t k, r, s;
+  std::int64_t oh, ow;
+  std::int64_t stride_h, stride_w, pad_h, pad_w, dil_h, dil_w;
+  std::int64_t groups;
+};
+
+/// Which product the packed weights feed: each wants another order.
+enum class ConvPass : std::uint8_t { forward, input_grad };
+
+/// Sliding window over x (N,C,H,W) -> (N,C,OH,OW), both dense channels last.
+struct Pool2d {
+  std::int64_t n, c, h, w;
+  std::int64_t oh, ow;
+  std::int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w;
+  bool count_include_pad;  // average pooling: divide by the whole window, padding included
+};
+
+/// x (N,C,H,W) resampled to (N,C,OH,OW), both dense channels last.
+/// Source coordinate = (o + 0.5) * scale - 0.5, or o * scale with align_corners (see interpolate/README).
+struct Interpolate {
+  std::int64_t n, c, h, w, oh, ow;
+  bool bilinear;       // otherwise nearest: floor(o * h / oh)
+  bool align_corners;  // bilinear only
+};
+
+/// Kernels for one floating element type T (float or double).
+template <class T>
+struct FloatKernels {
+  void (*unary)(Unary op, const Loops<2>& loops, T* out, const T* x, double a, double b);
+  void (*binary)(Binary op, const Loops<3>& loops, T* out, const T* x, const T* y);
+  void (*reduce)(Reduction op, const Reduce& shape, T* out, const T* x);
+  void (*gemm)(const Gemm& shape, T* c, const T* a, const T* b, const T* bias);
+
+  // Convolution. The weights are packed first (conv2d_packed_size elements, 64-byte aligned), once per weight version.
+  // w_strides: strides of w along (K, C/groups, R, S).
+  std::size_t (*conv2d_packed_size)(const Conv2d& shape, ConvPass pass);
+  void (*conv2d_pack)(const Conv2d& shape, ConvPass pass, T* packed, const T* w, const std::int64_t* w_strides);
+  // bias (K) may be null.
+  void (*conv2d_forward)(const Conv2d& shape, T* y, const T* x, const T* packed, const T* bias);
+  void (*conv2d_input_grad)(const Conv2d& shape, T* dx, const T* dy, const T* packed);
+  // dw is dense (K, C/groups, R, S) in row-major order.
+  void (*conv2d_weight_grad)(const Conv2d& shape, T* dw, const T* x, const T* dy);
+
+  // Max pooling; `taps` receives for each output the winning window position kernel_w*i + j (kernel_h*kernel_w <= 256),
+  // or is null when nobody will differentiate. First maximum wins; NaN wins over everything.
+  void (*max_pool2d)(const Pool2d& shape, T* y, std::uint8_t* taps, const T* x);
+  void (*max_pool2d_scatter)(const Pool2d& shape, T* dx, const T* dy, const std::uint8_t* taps);
+  void (*max_pool2d_gather)(const Pool2d& shape, T* y, const T* x, const std::uint8_t* taps);
+  void (*avg_pool2d)(const Pool2d& shape, T* y, const T* x);
+  void (*avg_pool2d_adjoint)(const Pool2d& shape, T* dx, const T* dy);
+  // Only n, c, h, w, oh, ow are read: window i covers [floor(i h / oh), ceil((i+1) h / oh)).
+  void (*adaptive_avg_pool2d)(const Pool2d& shape, T* y, const T* x);
+  void (*adaptive_avg_pool2d_adjoint)(const Pool2d& shape, T* dx, const T* dy);
+
+  // Per-channel work over dense rows of `channels` values (channels last, rows = N*H*W).
+  // mean and biased variance, both accumulated in double.
+  void (*channel_moments)(std::int64_t rows, std::int64_t channels, T* mean, T* variance, const T* x);
+  // y = scale[c] * x + shift[c]
+  void (*channel_affine)(std::int64_t rows, std::int64_t channels, T* y, const T* x, const T* scale, const T* shift);
+  // sum_dy[c] = sum dy, dot[c] = sum dy * (x - mean[c])
+  void (*channel_dots)(std::int64_t rows, std::int64_t channels, T* sum_dy, T* dot, const T* dy, const T* x,
+                       const T* mean);
+  // dx = a[c] * dy + b[c] * (x - mean[c]) + d[c]
+  void (*channel_blend)(std::int64_t rows, std::int64_t channels, T* dx, const T* dy, const T* x, const T* mean,
+                        const T* a, const T* b, const T* d);
+
+  // Row-wise over dense x (rows, columns), maximum subtracted first.
+  void (*softmax)(std::int64_t rows, std::int64_t columns, T* y, const T* x);
+  void (*log_softmax)(std::int64_t rows, std::int64_t columns, T* y, const T* x);
+
+  void (*interpolate)(const Interpolate& shape, T* y, const T* x);
+  void (*interpolate_adjoint)(const Interpolate& shape, T* dx, const T* dy);
+
+  // y[i, j, l] = x[i, index[j], l] and x[i, index[j], l] += y[i, j, l] for dense x (outer, size, inner) and
+  // y (outer, count, inner). Repeated indices accumulate in order of j.
+  void (*index_select)(std::int64_t outer, std::int64_t size, std::int64_t count, std::int64_t inner, T* y,
+                       const T* x, const std::int64_t* index);
+  void (*index_add)(std::int64_t outer, std::int64_t size, std::int64_t count, std::int64_t inner, T* x,
+                    const T* y, const std::int64_t* index);
+  // y[i, j, l] = x[i, index[i, j, l], l] and x[i, index[i, j, l], l] += y[i, j, l]; index is shaped like y.
+  void (*gather)(std::int64_t outer, std::int64_t size, std::int64_t count, std::int64_t inner, T* y, const T* x,
+                 const std::int64_t* index);
+  void (*scatter_add)(std::int64_t outer, std::int64_t size, std::int64_t count, std::int64_t inner, T* x,
+                      const T* y, const std::int64_t* index);
+  // index (outer, inner) = position of the first maximum (NaN counts as largest) along `size` of dense x (outer, size, inner)
+  void (*argmax)(std::int64_t outer, std::int64_t size, std::int64_t inner, std::int64_t* index, const T* x);
+};
+
+/// Everything one backend can do.
+struct Table {
+  const char* name;  // "reference", "portable", "avx2", "avx512", ...
+  FloatKernels<float> f32;
+  FloatKernels<double> f64;
+  /// dst = convert(src), any strides, any pair of types (round to nearest even; float to integer truncates).
+  void (*copy)(const Loops<2>& loops, void* dst, DType dst_type, const void* src, DType src_type);
+};
+
+/// The CPU tables this machine can run, fastest first; the last one is "reference". `count` receives how many.
+const Table* const* cpu_tables(int* count) noexcept;
+
+/// The fastest CPU table, or the one named by the environment variable GRAPNEL_KERNEL; null if that names none
+/// that runs here. The choice is made once.
+const Table* select_cpu() noexcept;
+
+/// Number of threads the kernels use; 0 asks for all cores this process may run on.
+void set_num_threads(int threads) noexcept;
+int num_threads() noexcept;
+
+}  // namespace grapnel::kernels
