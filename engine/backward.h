@@ -11,18 +11,20 @@ struct BackwardOptions {
   Tensors inputs;             ///< accumulate only into these; empty: into every leaf
 };
 
-/// Accumulates the gradients of sum(outputs * gradients) into the leaves' grad. An unset or missing gradient stands for
-/// one, allowed for one-element outputs. Throws AutogradError / ShapeError before anything ran if the request is wrong.
+/// Accumulates the gradients of sum(outputs * gradients) into the leaves' grad. An unset or missing gradient
+/// stands for one, allowed for one-element outputs. Throws AutogradError / ShapeError before anything ran if
+/// the request is wrong.
 void backward(const Tensors& outputs, const Tensors& gradients = {}, const BackwardOptions& options = {});
 
 struct GradOptions {
   bool retain_graph = false;
   bool create_graph = false;
-  bool allow_unused = false;  ///< give an unset tensor for an input that the outputs do not depend on, instead of throwing
+  bool allow_unused =
+      false;  ///< give an unset tensor for an input that the outputs do not depend on, instead of throwing
 };
 
-/// The gradients of sum(outputs * gradients) with respect to `inputs`, after all hooks; touches no grad field, and runs
-/// only the part of the graph that leads to the inputs.
+/// The gradients of sum(outputs * gradients) with respect to `inputs`, after all hooks; touches no grad
+/// field, and runs only the part of the graph that leads to the inputs.
 Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradients = {},
              const GradOptions& options = {});
 

@@ -16,10 +16,12 @@ struct Device {
 /// "cpu" or "cuda:0".
 std::string to_string(Device device);
 
-/// Reads "cpu", "cuda" or "cuda:N". Throws NameError for anything else and for a device this build cannot use.
+/// Reads "cpu", "cuda" or "cuda:N". Throws NameError for anything else and for a device this build cannot
+/// use.
 Device parse_device(const std::string& text);
 
-/// Threads used by the CPU kernels; 0 means every core this process may run on. No thread starts before first use.
+/// Threads used by the CPU kernels; 0 means every core this process may run on. No thread starts before first
+/// use.
 void set_num_threads(int threads);
 int num_threads();
 

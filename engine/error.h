@@ -1,4 +1,5 @@
-// Every exception the library throws. A message names the operation, what came, what was expected, what to do.
+// Every exception the library throws. A message names the operation, what came, what was expected, what to
+// do.
 #pragma once
 
 #include <stdexcept>

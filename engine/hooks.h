@@ -30,7 +30,8 @@ class HookHandle {
   HookHandle() = default;
   explicit HookHandle(std::weak_ptr<detail::HookEntry> entry) : entry_(std::move(entry)) {}
 
-  /// Idempotent; safe after the owner died and inside the hook itself. A hook removed before its turn does not run.
+  /// Idempotent; safe after the owner died and inside the hook itself. A hook removed before its turn does
+  /// not run.
   void remove() {
     if (auto entry = entry_.lock()) entry->removed = true;
     entry_.reset();
@@ -65,8 +66,8 @@ class ScopedHook {
   HookHandle handle_;
 };
 
-/// An ordered list of hooks of one kind. Running works on a snapshot: what is registered during a run joins the next
-/// one; what is removed before its turn does not fire. Safe from several threads.
+/// An ordered list of hooks of one kind. Running works on a snapshot: what is registered during a run joins
+/// the next one; what is removed before its turn does not fire. Safe from several threads.
 template <class Function>
 class HookList {
  public:

@@ -36,9 +36,10 @@ class FunctionNode : public Node {
  private:
   const std::vector<SavedTensor>* saved_tensors() const override {
     if (released_)
-      throw AutogradError(std::string(name()) +
-                          ": its saved tensors are already freed; to go backward through the same graph twice, pass "
-                          "retain_graph = true the first time");
+      throw AutogradError(
+          std::string(name()) +
+          ": its saved tensors are already freed; to go backward through the same graph twice, pass "
+          "retain_graph = true the first time");
     return &saved_;
   }
 
@@ -66,6 +67,8 @@ class AccumulateGrad : public Node {
     return {};
   }
 
+  const HookList<TensorHook>* tensor_hooks(std::size_t) const override { return &leaf_.impl()->meta().hooks; }
+
  private:
   void accumulate(AutogradMeta& meta, Tensor gradient) {
     if (!gradient.defined()) return;
@@ -89,24 +92,8 @@ class AccumulateGrad : public Node {
   Tensor leaf_;
 };
 
-/// For each element of a view, in row-major order, its place in the memory that starts at `start`.
-Tensor memory_index(const Shape& shape, const Strides& strides, std::int64_t offset) {
-  Tensor index = Tensor::empty({numel(shape)}, DType::int64);
-  std::int64_t* out = index.data<std::int64_t>();
-  Dims at(shape.size(), 0);
-  for (std::int64_t i = 0, count = index.numel(); i < count; ++i) {
-    std::int64_t place = offset;
-    for (std::size_t d = 0; d < shape.size(); ++d) place += at[d] * strides[d];
-    out[i] = place;
-    for (std::size_t d = shape.size(); d-- > 0;) {
-      if (++at[d] < shape[d]) break;
-      at[d] = 0;
-    }
-  }
-  return index;
-}
-
-/// A view and its base as two index lists into the base's span of memory: all that in-place changes need to know.
+/// A view and its base as two index lists into the base's span of memory: all that in-place changes need to
+/// know.
 struct ViewGeometry {
   Tensor view_index, base_index;
   std::int64_t span = 1;
@@ -117,7 +104,8 @@ struct ViewGeometry {
         base_index(memory_index(base.shape, base.strides, 0)),
         view_shape(view.shape),
         base_shape(base.shape) {
-    for (std::size_t d = 0; d < base.shape.size(); ++d) span += std::max<std::int64_t>(base.shape[d] - 1, 0) * base.strides[d];
+    for (std::size_t d = 0; d < base.shape.size(); ++d)
+      span += std::max<std::int64_t>(base.shape[d] - 1, 0) * base.strides[d];
   }
 
   Tensor to_memory(const Tensor& x, const Tensor& index) const {
@@ -140,8 +128,8 @@ std::shared_ptr<Node> read_from_base(const TensorImpl& view) {
       });
 }
 
-/// The history of a base one of whose views was overwritten by `operation`: the gradient of the overwritten elements
-/// goes through the operation, that of the others passes by.
+/// The history of a base one of whose views was overwritten by `operation`: the gradient of the overwritten
+/// elements goes through the operation, that of the others passes by.
 std::shared_ptr<Node> write_to_base(std::shared_ptr<Node> operation, const TensorImpl& view, Edge base_edge) {
   std::vector<Edge> edges = operation->next_edges();
   edges[0] = std::move(base_edge);
@@ -191,12 +179,30 @@ bool wants_record(const Range& inputs) {
 
 }  // namespace
 
-SavedTensor::SavedTensor(const char* operation, const Tensor& tensor, std::optional<std::size_t> output_number)
+Tensor memory_index(const Shape& shape, const Strides& strides, std::int64_t offset) {
+  Tensor index = Tensor::empty({numel(shape)}, DType::int64);
+  std::int64_t* out = index.data<std::int64_t>();
+  Dims at(shape.size(), 0);
+  for (std::int64_t i = 0, count = index.numel(); i < count; ++i) {
+    std::int64_t place = offset;
+    for (std::size_t d = 0; d < shape.size(); ++d) place += at[d] * strides[d];
+    out[i] = place;
+    for (std::size_t d = shape.size(); d-- > 0;) {
+      if (++at[d] < shape[d]) break;
+      at[d] = 0;
+    }
+  }
+  return index;
+}
+
+SavedTensor::SavedTensor(const char* operation, const Tensor& tensor,
+                         std::optional<std::size_t> output_number)
     : output_number_(output_number) {
   if (!tensor.defined()) return;
   if (tensor.impl()->inference)
-    throw AutogradError(std::string(operation) + ": a tensor of shape " + to_string(tensor.shape()) +
-                        " made in inference mode cannot be saved for backward; clone it outside inference mode");
+    throw AutogradError(
+        std::string(operation) + ": a tensor of shape " + to_string(tensor.shape()) +
+        " made in inference mode cannot be saved for backward; clone it outside inference mode");
   tensor_ = output_number ? tensor.detach() : tensor;
   version_ = tensor.version();
 }
@@ -205,9 +211,10 @@ Tensor SavedTensor::unpack(const std::shared_ptr<Node>& owner) const {
   if (!tensor_.defined()) return tensor_;
   if (tensor_.version() != version_)
     throw AutogradError(std::string(owner->name()) + ": a saved tensor of type " +
-                        std::string(grapnel::name(tensor_.dtype())) + " and shape " + to_string(tensor_.shape()) +
-                        " was changed in place; it is at version " + std::to_string(tensor_.version()) +
-                        ", expected version " + std::to_string(version_) + "; clone it before changing it");
+                        std::string(grapnel::name(tensor_.dtype())) + " and shape " +
+                        to_string(tensor_.shape()) + " was changed in place; it is at version " +
+                        std::to_string(tensor_.version()) + ", expected version " + std::to_string(version_) +
+                        "; clone it before changing it");
   if (!output_number_) return tensor_;
   Tensor output = tensor_.detach();
   set_history(output, owner, *output_number_);
@@ -218,10 +225,15 @@ Tensor Backward::saved(std::size_t i) const {
   return (*node_.saved_tensors())[i].unpack(const_cast<Node&>(node_).shared_from_this());
 }
 
-bool Backward::needs(std::size_t input) const { return node_.next_edges_[input].node != nullptr; }
+bool Backward::needs(std::size_t input) const {
+  return node_.next_edges_[input].node != nullptr;
+}
 
 Node::Node(const char* name, std::vector<Edge> next_edges, std::vector<OutputInfo> outputs)
-    : sequence_(next_sequence()), name_(name), next_edges_(std::move(next_edges)), outputs_(std::move(outputs)) {}
+    : sequence_(next_sequence()),
+      name_(name),
+      next_edges_(std::move(next_edges)),
+      outputs_(std::move(outputs)) {}
 
 Node::~Node() {
   for (Edge& edge : next_edges_) release_node(std::move(edge.node));
@@ -267,7 +279,9 @@ std::shared_ptr<Node> accumulator_of(const Tensor& leaf) {
   return node;
 }
 
-bool should_record(std::initializer_list<Tensor> inputs) { return wants_record(inputs); }
+bool should_record(std::initializer_list<Tensor> inputs) {
+  return wants_record(inputs);
+}
 
 Edge gradient_edge(const Tensor& tensor) {
   if (!tensor.defined() || !tensor.requires_grad()) return {};
@@ -296,18 +310,21 @@ void check_inplace(const char* name, const Tensor& tensor) {
   const TensorImpl& impl = *tensor.impl();
   for (std::size_t d = 0; d < impl.shape.size(); ++d)
     if (impl.shape[d] > 1 && impl.strides[d] == 0)
-      throw AutogradError(std::string(name) + ": several elements of this tensor of shape " + to_string(impl.shape) +
-                          " share one place in memory (it was expanded); clone it before changing it in place");
+      throw AutogradError(
+          std::string(name) + ": several elements of this tensor of shape " + to_string(impl.shape) +
+          " share one place in memory (it was expanded); clone it before changing it in place");
   if (!grad_enabled()) return;
   const Tensor& owner = impl.view ? impl.view->base : tensor;
   if (owner.requires_grad() && owner.is_leaf())
-    throw AutogradError(std::string(name) + ": " + (impl.view ? "a view of a leaf" : "a leaf") + " of shape " +
-                        to_string(owner.shape()) +
-                        " that requires a gradient cannot be changed in place; do it under NoGrad, or on a clone");
+    throw AutogradError(
+        std::string(name) + ": " + (impl.view ? "a view of a leaf" : "a leaf") + " of shape " +
+        to_string(owner.shape()) +
+        " that requires a gradient cannot be changed in place; do it under NoGrad, or on a clone");
   if (impl.view && impl.view->made_without_grad && tensor.requires_grad())
-    throw AutogradError(std::string(name) +
-                        ": a view made under NoGrad cannot be changed in place while gradients are recorded; make the "
-                        "view outside NoGrad, or change it under NoGrad");
+    throw AutogradError(
+        std::string(name) +
+        ": a view made under NoGrad cannot be changed in place while gradients are recorded; make the "
+        "view outside NoGrad, or change it under NoGrad");
 }
 
 const Tensor& record_inplace(const char* name, const Tensor& tensor, std::initializer_list<Tensor> others,
@@ -317,7 +334,8 @@ const Tensor& record_inplace(const char* name, const Tensor& tensor, std::initia
   const bool recording = wants_record(inputs);
   std::vector<Edge> edges = recording ? edges_of(inputs) : std::vector<Edge>{};
   TensorImpl& impl = *tensor.impl();
-  const bool through_view = recording && impl.view && impl.storage == impl.view->base.storage();
+  const bool has_base = recording && impl.view && impl.storage == impl.view->base.storage();
+  const bool through_view = has_base && !impl.view->is_stage;
   Edge base_edge = through_view ? gradient_edge(impl.view->base) : Edge{};
   tensor.storage()->bump_version();
   if (!recording) return tensor;
@@ -326,6 +344,7 @@ const Tensor& record_inplace(const char* name, const Tensor& tensor, std::initia
     set_history(impl.view->base, write_to_base(std::move(node), impl, std::move(base_edge)), 0);
   else
     set_history(tensor, std::move(node), 0);
+  if (has_base && impl.view->is_stage) pass_on_history(tensor);
   return tensor;
 }
 
@@ -333,23 +352,52 @@ void set_history(const Tensor& tensor, std::shared_ptr<Node> node, std::size_t o
   AutogradMeta& meta = tensor.impl()->meta();
   std::shared_ptr<Node> former = std::exchange(meta.grad_fn, std::move(node));
   const std::size_t former_output = std::exchange(meta.output, output);
+  ++meta.changes;
   if (meta.retains_grad) {
-    if (Node::OutputHooks* hooks = former ? former->find_output_hooks(former_output) : nullptr) hooks->retain.reset();
+    if (Node::OutputHooks* hooks = former ? former->find_output_hooks(former_output) : nullptr)
+      hooks->retain.reset();
     meta.grad_fn->output_hooks(output).retain = tensor.impl();
   }
-  if (ViewInfo* view = tensor.impl()->view.get()) view->version = tensor.version();
+  if (ViewInfo* view = tensor.impl()->view.get()) view->base_changes = history_changes(view->base);
   release_node(std::move(former));
 }
 
 Tensor alias(const Tensor& tensor) {
-  return Tensor::view_of(tensor.storage(), tensor.storage_offset(), tensor.shape(), tensor.strides(), tensor.dtype());
+  Tensor result = make_view(tensor, tensor.shape(), tensor.strides(), tensor.storage_offset());
+  if (ViewInfo* view = result.impl()->view.get()) view->is_stage = true;
+  return result;
+}
+
+void pass_on_history(const Tensor& alias) {
+  TensorImpl& impl = *alias.impl();
+  const Tensor& base = impl.view->base;
+  const Edge edge = gradient_edge(alias);
+  if (impl.offset == base.storage_offset() && impl.shape == base.shape() && impl.strides == base.strides()) {
+    set_history(base, edge.node, edge.output);
+  } else {
+    // base = base with the alias's elements copied in; they are there already, so only the gradient has a way
+    // to go.
+    auto copy = std::make_shared<FunctionNode>("alias", std::vector<Edge>{{}, edge},
+                                               std::vector<OutputInfo>{{impl.shape, impl.dtype}},
+                                               [](const Backward& ctx) -> Tensors {
+                                                 return {Tensor(), ctx.grad()};
+                                               });
+    set_history(base, write_to_base(std::move(copy), impl, gradient_edge(base)), 0);
+  }
+  impl.view->base_changes = history_changes(base);
+}
+
+std::uint64_t history_changes(const Tensor& tensor) {
+  const AutogradMeta* meta = tensor.impl()->autograd.get();
+  return meta ? meta->changes : 0;
 }
 
 // Lives here because it makes nodes: a view whose base changed since takes its history from the base.
 std::shared_ptr<Node> Tensor::grad_fn() const {
   if (!impl_ || !(impl_->autograd || impl_->view)) return nullptr;
-  if (ViewInfo* view = impl_->view.get(); view && view->version != version() && view->base.requires_grad() &&
-                                          !view->base.is_leaf() && storage() == view->base.storage())
+  if (ViewInfo* view = impl_->view.get(); view && view->base_changes != history_changes(view->base) &&
+                                          view->base.requires_grad() && !view->base.is_leaf() &&
+                                          storage() == view->base.storage())
     set_history(*this, read_from_base(*impl_), 0);
   return impl_->autograd ? impl_->autograd->grad_fn : nullptr;
 }

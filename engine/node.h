@@ -1,7 +1,7 @@
 // One recorded operation: where its gradient goes next, what it saved, and its hooks.
 //
-// An operation ends with `return record("mul", out, {a, b}, {a, b}, [](const Backward& ctx) -> Tensors {...});`.
-// Anybody may record own operations the same way. Read next: backward.cpp, the traversal.
+// An operation ends with `return record("mul", out, {a, b}, {a, b}, [](const Backward& ctx) -> Tensors
+// {...});`. Anybody may record own operations the same way. Read next: backward.cpp, the traversal.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,8 @@ struct OutputInfo {
   DType dtype;
 };
 
-/// A tensor kept for the backward pass, with the version it had. An output of the operation is kept without its
-/// history, which would be a reference cycle; unpacking puts the history back.
+/// A tensor kept for the backward pass, with the version it had. An output of the operation is kept without
+/// its history, which would be a reference cycle; unpacking puts the history back.
 class SavedTensor {
  public:
   SavedTensor() = default;
@@ -48,7 +48,8 @@ class SavedTensor {
   std::uint64_t version_ = 0;
 };
 
-/// What a backward function sees: the gradients of the outputs, the saved tensors, and which inputs need a gradient.
+/// What a backward function sees: the gradients of the outputs, the saved tensors, and which inputs need a
+/// gradient.
 class Backward {
  public:
   Backward(const Node& node, const Tensors& gradients) : node_(node), gradients_(gradients) {}
@@ -65,14 +66,15 @@ class Backward {
   const Tensors& gradients_;
 };
 
-/// Gives one gradient per input, unset where none is needed. Built from differentiable operations, so that it can
-/// itself be recorded. A gradient larger than its input through broadcasting is summed by the caller.
+/// Gives one gradient per input, unset where none is needed. Built from differentiable operations, so that it
+/// can itself be recorded. A gradient larger than its input through broadcasting is summed by the caller.
 using BackwardFunction = std::function<Tensors(const Backward&)>;
 
 /// Before a node runs: sees and may replace the gradients of its outputs.
 using NodePreHook = std::function<std::optional<Tensors>(const Tensors& grad_outputs)>;
 /// After a node ran: sees both sides and may replace the gradients of its inputs.
-using NodeHook = std::function<std::optional<Tensors>(const Tensors& grad_inputs, const Tensors& grad_outputs)>;
+using NodeHook =
+    std::function<std::optional<Tensors>(const Tensors& grad_inputs, const Tensors& grad_outputs)>;
 
 class Node : public std::enable_shared_from_this<Node> {
  public:
@@ -96,7 +98,9 @@ class Node : public std::enable_shared_from_this<Node> {
   HookHandle register_prehook(NodePreHook hook, std::string name = {}) {
     return prehooks.add(std::move(hook), std::move(name));
   }
-  HookHandle register_hook(NodeHook hook, std::string name = {}) { return hooks.add(std::move(hook), std::move(name)); }
+  HookHandle register_hook(NodeHook hook, std::string name = {}) {
+    return hooks.add(std::move(hook), std::move(name));
+  }
 
   /// The hooks of one output's gradient, made on first use.
   struct OutputHooks {
@@ -107,6 +111,12 @@ class Node : public std::enable_shared_from_this<Node> {
   /// Null if nothing was ever registered for this output.
   OutputHooks* find_output_hooks(std::size_t output) const {
     return output < output_hooks_.size() ? output_hooks_[output].get() : nullptr;
+  }
+  /// The tensor hooks to run on the gradient of one output; null if there are none. A leaf's live with the
+  /// leaf.
+  virtual const HookList<TensorHook>* tensor_hooks(std::size_t output) const {
+    OutputHooks* found = find_output_hooks(output);
+    return found ? &found->hooks : nullptr;
   }
 
   HookList<NodePreHook> prehooks;
@@ -129,28 +139,39 @@ class Node : public std::enable_shared_from_this<Node> {
 /// True if grad mode is on and one of the tensors requires a gradient.
 bool should_record(std::initializer_list<Tensor> inputs);
 
-/// Where the gradient of `tensor` goes: its grad_fn, or the accumulator of a leaf; nowhere if it requires none.
+/// Where the gradient of `tensor` goes: its grad_fn, or the accumulator of a leaf; nowhere if it requires
+/// none.
 Edge gradient_edge(const Tensor& tensor);
 
-/// Records outputs = name(inputs), if should_record(inputs), and returns the outputs. `saved` may hold unset tensors.
-/// `name` must outlive the graph (a string literal).
+/// Records outputs = name(inputs), if should_record(inputs), and returns the outputs. `saved` may hold unset
+/// tensors. `name` must outlive the graph (a string literal).
 Tensor record(const char* name, Tensor output, std::initializer_list<Tensor> inputs,
               std::initializer_list<Tensor> saved, BackwardFunction backward);
 Tensors record(const char* name, Tensors outputs, const Tensors& inputs, const Tensors& saved,
                BackwardFunction backward);
 
-/// Before changing `tensor` in place: throws AutogradError where that would spoil a leaf, TypeError on broken aliasing.
+/// Before changing `tensor` in place: throws AutogradError where that would spoil a leaf, TypeError on broken
+/// aliasing.
 void check_inplace(const char* name, const Tensor& tensor);
 
-/// After the elements of `tensor` were overwritten by name(tensor, others): advances the version and records. `backward`
-/// gives the gradients of `tensor` as it was before, then of `others`. Views and bases of the tensor follow.
+/// After the elements of `tensor` were overwritten by name(tensor, others): advances the version and records.
+/// `backward` gives the gradients of `tensor` as it was before, then of `others`. Views and bases of the
+/// tensor follow.
 const Tensor& record_inplace(const char* name, const Tensor& tensor, std::initializer_list<Tensor> others,
                              std::initializer_list<Tensor> saved, BackwardFunction backward);
 
 /// Makes `tensor` output number `output` of `node`, as an in-place operation does. Its views follow.
 void set_history(const Tensor& tensor, std::shared_ptr<Node> node, std::size_t output);
 
-/// The same memory under a new handle that starts without history and is not tracked as a view.
+/// The same memory under a new handle, for the caller to record: a stage that later uses pass through. An
+/// in-place change of the alias is recorded after that stage, and `tensor`, its base and its views follow.
 Tensor alias(const Tensor& tensor);
+
+/// Lets the tensor behind an alias continue from the alias's history, as after an in-place change.
+void pass_on_history(const Tensor& alias);
+
+/// A slot for what a hook has to remember until another fires in the same backward pass: empty at first,
+/// dropped at the end of the pass. Throws AutogradError on a thread that runs none.
+std::shared_ptr<void>& pass_local(const void* key);
 
 }  // namespace grapnel

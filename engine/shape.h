@@ -76,7 +76,8 @@ Strides dense_strides(const Shape& shape, MemoryFormat format = MemoryFormat::co
 /// True if the strides are those of a dense tensor in this format (dimensions of size 1 do not matter).
 bool is_dense(const Shape& shape, const Strides& strides, MemoryFormat format);
 
-/// The NumPy broadcast of two shapes. `operation` opens the message of the ShapeError thrown if they do not fit.
+/// The NumPy broadcast of two shapes. `operation` opens the message of the ShapeError thrown if they do not
+/// fit.
 Shape broadcast_shapes(const char* operation, const Shape& a, const Shape& b);
 
 /// Whether `from` broadcasts to `to`.

@@ -13,8 +13,9 @@
 
 namespace grapnel {
 
-/// Bytes plus what must be shared by everybody who looks at them: the version counter that in-place operations
-/// advance, and the buffers derived from the content (packed weights), which are valid for one version.
+/// Bytes plus what must be shared by everybody who looks at them: the version counter that in-place
+/// operations advance, and the buffers derived from the content (packed weights), which are valid for one
+/// version.
 class Storage {
  public:
   /// Uninitialised memory, 64-byte aligned, from a caching allocator. Throws Error when memory is exhausted.
@@ -34,9 +35,10 @@ class Storage {
   std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
 
-  /// The buffer derived from this content under `key`, made by `make` when absent or when the content has changed
-  /// since. Safe from several threads.
-  std::shared_ptr<Storage> derived(const std::string& key, const std::function<std::shared_ptr<Storage>()>& make);
+  /// The buffer derived from this content under `key`, made by `make` when absent or when the content has
+  /// changed since. Safe from several threads.
+  std::shared_ptr<Storage> derived(const std::string& key,
+                                   const std::function<std::shared_ptr<Storage>()>& make);
 
  private:
   struct Derived {

@@ -39,8 +39,10 @@ class Tensor {
   Tensor() = default;
   explicit Tensor(std::shared_ptr<TensorImpl> impl) : impl_(std::move(impl)) {}
 
-  // --- making one -------------------------------------------------------------------------------------------------
-  static Tensor empty(const Shape& shape, DType type = DType::float32, MemoryFormat format = MemoryFormat::contiguous);
+  // --- making one
+  // -------------------------------------------------------------------------------------------------
+  static Tensor empty(const Shape& shape, DType type = DType::float32,
+                      MemoryFormat format = MemoryFormat::contiguous);
   static Tensor full(const Shape& shape, double value, DType type = DType::float32);
   static Tensor zeros(const Shape& shape, DType type = DType::float32) { return full(shape, 0, type); }
   static Tensor ones(const Shape& shape, DType type = DType::float32) { return full(shape, 1, type); }
@@ -64,7 +66,8 @@ class Tensor {
   static Tensor view_of(std::shared_ptr<Storage> storage, std::int64_t offset, const Shape& shape,
                         const Strides& strides, DType type);
 
-  // --- looking at it ----------------------------------------------------------------------------------------------
+  // --- looking at it
+  // ----------------------------------------------------------------------------------------------
   bool defined() const { return impl_ != nullptr; }
   const Shape& shape() const;
   const Strides& strides() const;
@@ -79,7 +82,8 @@ class Tensor {
   bool is_contiguous(MemoryFormat format = MemoryFormat::contiguous) const;
   /// channels_last if rank 4 and dense in that order and not also row-major; contiguous otherwise.
   MemoryFormat suggested_format() const;
-  /// First element. Throws TypeError if T is not the element type. Const like a pointer: the elements are not.
+  /// First element. Throws TypeError if T is not the element type. Const like a pointer: the elements are
+  /// not.
   template <class T>
   T* data() const;
   void* raw_data() const;
@@ -93,20 +97,23 @@ class Tensor {
   /// Same value object (not: equal values).
   bool is_same(const Tensor& other) const { return impl_ == other.impl_; }
 
-  // --- other forms (differentiable) -------------------------------------------------------------------------------
+  // --- other forms (differentiable)
+  // -------------------------------------------------------------------------------
   /// Itself if it has this type already.
   Tensor to(DType type) const;
   /// Itself if dense in this format already, else a copy.
   Tensor contiguous(MemoryFormat format = MemoryFormat::contiguous) const;
   Tensor clone() const;
 
-  // --- changing it (each bumps the version) -----------------------------------------------------------------------
+  // --- changing it (each bumps the version)
+  // -----------------------------------------------------------------------
   /// Broadcasts and converts `source` into this tensor. Recorded like any operation.
   const Tensor& copy_(const Tensor& source) const;
   const Tensor& fill_(double value) const;
   const Tensor& zero_() const { return fill_(0); }
 
-  // --- the graph --------------------------------------------------------------------------------------------------
+  // --- the graph
+  // --------------------------------------------------------------------------------------------------
   bool requires_grad() const;
   /// Throws AutogradError on a non-leaf, TypeError on an integer type.
   const Tensor& set_requires_grad(bool requires_grad = true) const;
@@ -125,8 +132,10 @@ class Tensor {
   /// Accumulates d(this)/d(leaf) into every leaf's grad. See backward.h.
   void backward(const Tensor& gradient = {}, bool retain_graph = false, bool create_graph = false) const;
 
-  // --- hooks ------------------------------------------------------------------------------------------------------
-  /// Runs once a pass with the summed gradient of this tensor. Throws AutogradError if it needs none, saying why.
+  // --- hooks
+  // ------------------------------------------------------------------------------------------------------
+  /// Runs once a pass with the summed gradient of this tensor. Throws AutogradError if it needs none, saying
+  /// why.
   HookHandle register_hook(TensorHook hook, std::string name = {}) const;
   /// On leaves only.
   HookHandle register_post_accumulate_grad_hook(PostAccumulateHook hook, std::string name = {}) const;

@@ -15,6 +15,7 @@ struct AutogradMeta {
   Tensor grad;
   std::shared_ptr<Node> grad_fn;
   std::size_t output = 0;
+  std::uint64_t changes = 0;        // how often grad_fn was set
   std::weak_ptr<Node> accumulator;  // of a leaf, while some graph uses it
   HookList<TensorHook> hooks;       // of a leaf; a non-leaf's are kept by its grad_fn
   HookList<PostAccumulateHook> post_accumulate_hooks;
@@ -24,9 +25,11 @@ struct AutogradMeta {
 
 /// A differentiable view remembers whose elements it shows, so that in-place changes reach both histories.
 struct ViewInfo {
-  Tensor base;                  // never itself a view
-  std::uint64_t version = 0;    // storage version that grad_fn describes
+  Tensor base;                     // never itself a view
+  std::uint64_t base_changes = 0;  // of the base's history, that grad_fn knows of
   bool made_without_grad = false;
+  bool is_stage =
+      false;  // made by alias(): in-place changes continue its own history, and the base's from there
 };
 
 struct TensorImpl {
@@ -54,7 +57,14 @@ std::shared_ptr<Node> accumulator_of(const Tensor& leaf);
 /// Drops a reference to a node without recursion, however long the chain behind it.
 void release_node(std::shared_ptr<Node> node) noexcept;
 
+/// How often the history of a tensor was set; a view compares it to notice in-place changes of its base.
+std::uint64_t history_changes(const Tensor& tensor);
+
 /// A view of x with its base noted; the caller records it.
 Tensor make_view(const Tensor& x, const Shape& shape, const Strides& strides, std::int64_t offset);
+
+/// For each element of a view, in row-major order, its place in the memory that starts `offset` before the
+/// view.
+Tensor memory_index(const Shape& shape, const Strides& strides, std::int64_t offset);
 
 }  // namespace grapnel

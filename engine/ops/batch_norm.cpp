@@ -1,0 +1,156 @@
+// Batch normalisation (Ioffe & Szegedy, 2015), per channel over rows = N*H*W values:
+//   y = (x - mean) * s * weight + bias,   s = 1 / sqrt(var + eps).
+// Evaluation uses constants for mean and var, so that y is affine in x. Training uses the batch's own, and
+//   dx = s weight (dy - mean(dy) - xhat mean(dy xhat)),   xhat = (x - mean) s.
+#include <cmath>
+
+#include "grapnel/engine/grad_mode.h"
+#include "grapnel/engine/node.h"
+#include "grapnel/engine/ops/elementwise.h"
+
+namespace grapnel {
+namespace {
+
+/// Per-channel vectors, all of length C, dense.
+struct Statistics {
+  Tensor mean, variance;
+};
+
+Tensor channels_last(const Tensor& x) {
+  return x.detach().contiguous(MemoryFormat::channels_last);
+}
+
+Tensor per_channel(const Tensor& v) {
+  return reshape(v, {1, v.numel(), 1, 1});
+}
+
+std::int64_t rows_of(const Tensor& x) {
+  return x.size(0) * x.size(2) * x.size(3);
+}
+
+/// dx, dweight, dbias by the formulas above, written in recorded operations: for derivatives of this
+/// gradient.
+Tensors composed_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& running_mean,
+                          const Tensor& running_var, bool training, double eps) {
+  const Dims over{0, 2, 3};
+  const Tensor mean = training ? grapnel::mean(x, over, true) : per_channel(running_mean);
+  const Tensor centred = x - mean;
+  const Tensor variance = training ? grapnel::mean(centred * centred, over, true) : per_channel(running_var);
+  const Tensor s = pow(variance + eps, -0.5);
+  const Tensor xhat = centred * s;
+  const Tensor scale = weight.defined() ? s * per_channel(weight) : s;
+  const Tensor dx =
+      training ? scale * (dy - grapnel::mean(dy, over, true) - xhat * grapnel::mean(dy * xhat, over, true))
+               : dy * scale;
+  return {dx, sum(dy * xhat, over), sum(dy, over)};
+}
+
+/// The same in two passes over memory: the sums, then the blend a dy + b (x - mean) + d.
+template <class T>
+Tensors fused_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Statistics& statistics,
+                       bool training, double eps, bool want_dx) {
+  const std::int64_t rows = rows_of(x), channels = x.size(1);
+  const Tensor dy_rows = channels_last(dy), x_rows = channels_last(x);
+  const Tensor sum_dy = Tensor::empty({channels}, x.dtype()), dot = Tensor::empty({channels}, x.dtype());
+  const auto& table = kernels_of<T>();
+  const T* mean = statistics.mean.data<T>();
+  table.channel_dots(rows, channels, sum_dy.data<T>(), dot.data<T>(), dy_rows.data<T>(), x_rows.data<T>(),
+                     mean);
+
+  const Tensor dweight = Tensor::empty({channels}, x.dtype());
+  const Tensor a = Tensor::empty({channels}, x.dtype()), b = Tensor::zeros({channels}, x.dtype()),
+               d = Tensor::zeros({channels}, x.dtype());
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double s = 1 / std::sqrt(static_cast<double>(statistics.variance.data<T>()[c]) + eps);
+    const double dot_c = dot.data<T>()[c], scale = s * (weight.defined() ? weight.data<T>()[c] : T{1});
+    dweight.data<T>()[c] = static_cast<T>(s * dot_c);
+    a.data<T>()[c] = static_cast<T>(scale);
+    if (training) {
+      b.data<T>()[c] = static_cast<T>(-scale * s * s * dot_c / static_cast<double>(rows));
+      d.data<T>()[c] = static_cast<T>(-scale * sum_dy.data<T>()[c] / static_cast<double>(rows));
+    }
+  }
+  Tensor dx;
+  if (want_dx) {
+    dx = Tensor::empty(x.shape(), x.dtype(), MemoryFormat::channels_last);
+    table.channel_blend(rows, channels, dx.data<T>(), dy_rows.data<T>(), x_rows.data<T>(), mean, a.data<T>(),
+                        b.data<T>(), d.data<T>());
+  }
+  return {dx, dweight, sum_dy};
+}
+
+/// running = (1 - momentum) running + momentum * batch, with the unbiased variance.
+template <class T>
+void update_running(const Tensor& running, const Tensor& batch, double momentum, double factor) {
+  T* out = running.data<T>();
+  for (std::int64_t c = 0; c < running.numel(); ++c)
+    out[c] = static_cast<T>((1 - momentum) * out[c] + momentum * factor * batch.data<T>()[c]);
+  running.storage()->bump_version();
+}
+
+void check_channels(const char* what, const Tensor& v, const Tensor& x) {
+  check_same_type("batch_norm", x, v);
+  if (v.defined() && (v.shape() != Shape{x.size(1)} || !v.is_contiguous()))
+    throw ShapeError(std::string("batch_norm: ") + what + " must be dense with one value per channel, (" +
+                     std::to_string(x.size(1)) + ",), got shape " + to_string(v.shape()));
+}
+
+}  // namespace
+
+Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
+                  const Tensor& running_var, bool training, double momentum, double eps) {
+  check_rank("batch_norm", x, 4, "(N, C, H, W)");
+  check_channels("weight", weight, x);
+  check_channels("bias", bias, x);
+  check_channels("running_mean", running_mean, x);
+  check_channels("running_var", running_var, x);
+  const std::int64_t rows = rows_of(x), channels = x.size(1);
+  if (!training && (!running_mean.defined() || !running_var.defined()))
+    throw AutogradError("batch_norm: evaluation needs running_mean and running_var");
+  if (training && rows < 2)
+    throw ShapeError("batch_norm: training needs more than one value per channel, got an input of shape " +
+                     to_string(x.shape()) + "; use eval(), or a larger batch or picture");
+
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), MemoryFormat::channels_last);
+  Statistics statistics{running_mean.defined() ? running_mean.detach() : running_mean,
+                        running_var.defined() ? running_var.detach() : running_var};
+  dispatch("batch_norm", x, [&]<class T>(T) {
+    const Tensor x_rows = channels_last(x);
+    const auto& table = kernels_of<T>();
+    if (training) {
+      statistics = {Tensor::empty({channels}, x.dtype()), Tensor::empty({channels}, x.dtype())};
+      table.channel_moments(rows, channels, statistics.mean.data<T>(), statistics.variance.data<T>(),
+                            x_rows.data<T>());
+      if (running_mean.defined()) update_running<T>(running_mean, statistics.mean, momentum, 1);
+      if (running_var.defined())
+        update_running<T>(running_var, statistics.variance, momentum,
+                          static_cast<double>(rows) / static_cast<double>(rows - 1));
+    }
+    const Tensor scale = Tensor::empty({channels}, x.dtype()), shift = Tensor::empty({channels}, x.dtype());
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const double s = (weight.defined() ? weight.data<T>()[c] : T{1}) /
+                       std::sqrt(static_cast<double>(statistics.variance.data<T>()[c]) + eps);
+      scale.data<T>()[c] = static_cast<T>(s);
+      shift.data<T>()[c] =
+          static_cast<T>((bias.defined() ? bias.data<T>()[c] : T{0}) - s * statistics.mean.data<T>()[c]);
+    }
+    table.channel_affine(rows, channels, y.data<T>(), x_rows.data<T>(), scale.data<T>(), shift.data<T>());
+  });
+  return record(
+      "batch_norm", y, {x, weight, bias}, {x, weight, statistics.mean, statistics.variance},
+      [training, eps](const Backward& ctx) -> Tensors {
+        const Tensor &dy = ctx.grad(), x_saved = ctx.saved(0), weight_saved = ctx.saved(1);
+        const Statistics used{ctx.saved(2), ctx.saved(3)};
+        Tensors gradients =
+            grad_enabled()
+                ? composed_backward(dy, x_saved, weight_saved, used.mean, used.variance, training, eps)
+                : dispatch("batch_norm", x_saved, [&]<class T>(T) {
+                    return fused_backward<T>(dy, x_saved, weight_saved, used, training, eps, ctx.needs(0));
+                  });
+        for (std::size_t i = 0; i < gradients.size(); ++i)
+          if (!ctx.needs(i)) gradients[i] = Tensor();
+        return gradients;
+      });
+}
+
+}  // namespace grapnel

@@ -1,0 +1,139 @@
+// Convolution and its two gradients. Written y = conv(x, w), dx = input_grad(dy, w), dw = weight_grad(x, dy),
+// each is linear in both operands, and the derivative of any one is made of the other two: the family is
+// closed, so that gradients of gradients need nothing new.
+#include "grapnel/engine/node.h"
+#include "grapnel/engine/ops/elementwise.h"
+
+namespace grapnel {
+namespace {
+
+/// Checks x (N,C,H,W) against weight (K,C/groups,R,S) and fills the kernels' description, output sizes
+/// included.
+kernels::Conv2d describe(const char* name, const Shape& x, const Shape& weight,
+                         const Conv2dOptions& options) {
+  if (x.size() != 4 || weight.size() != 4)
+    throw ShapeError(std::string(name) + ": expected x (N, C, H, W) and weight (K, C/groups, R, S), got " +
+                     to_string(x) + " and " + to_string(weight));
+  const auto [stride_h, stride_w] = options.stride;
+  const auto [pad_h, pad_w] = options.padding;
+  const auto [dil_h, dil_w] = options.dilation;
+  if (stride_h < 1 || stride_w < 1 || dil_h < 1 || dil_w < 1 || pad_h < 0 || pad_w < 0 || options.groups < 1)
+    throw ShapeError(std::string(name) +
+                     ": stride, dilation and groups must be at least 1, padding at least 0");
+  if (x[1] != weight[1] * options.groups || weight[0] % options.groups != 0)
+    throw ShapeError(std::string(name) + ": an input of shape " + to_string(x) +
+                     " does not fit a weight of shape " + to_string(weight) +
+                     " with groups = " + std::to_string(options.groups) + ": expected " +
+                     std::to_string(weight[1] * options.groups) + " input channels and a multiple of " +
+                     std::to_string(options.groups) + " output channels");
+  const std::int64_t oh = (x[2] + 2 * pad_h - dil_h * (weight[2] - 1) - 1 + stride_h) / stride_h;
+  const std::int64_t ow = (x[3] + 2 * pad_w - dil_w * (weight[3] - 1) - 1 + stride_w) / stride_w;
+  if (x[2] + 2 * pad_h < dil_h * (weight[2] - 1) + 1 || x[3] + 2 * pad_w < dil_w * (weight[3] - 1) + 1)
+    throw ShapeError(std::string(name) + ": the kernel of shape " + to_string(weight) +
+                     " (dilation included) is larger than the padded input of shape " + to_string(x));
+  return {x[0], x[1],     x[2],     x[3],  weight[0], weight[2], weight[3], oh,
+          ow,   stride_h, stride_w, pad_h, pad_w,     dil_h,     dil_w,     options.groups};
+}
+
+void check_shape(const char* name, const char* what, const Tensor& x, const Shape& expected) {
+  if (x.shape() != expected)
+    throw ShapeError(std::string(name) + ": " + what + " has shape " + to_string(x.shape()) + ", expected " +
+                     to_string(expected));
+}
+
+/// The elements in channels-last order, outside any record.
+Tensor channels_last(const Tensor& x) {
+  return x.detach().contiguous(MemoryFormat::channels_last);
+}
+
+/// The weight in the order the kernel wants, packed once per version of the weight. The packing depends on
+/// the weight and on stride, dilation and groups, never on the input's size.
+template <class T>
+std::shared_ptr<Storage> packed(const kernels::Conv2d& shape, kernels::ConvPass pass, const Tensor& weight) {
+  std::string key = "conv2d";
+  const auto append = [&key](std::int64_t value) { key += "," + std::to_string(value); };
+  for (std::int64_t value :
+       {static_cast<std::int64_t>(pass), weight.storage_offset(), shape.stride_h, shape.stride_w, shape.dil_h,
+        shape.dil_w, shape.pad_h, shape.pad_w, shape.groups})
+    append(value);
+  for (std::size_t d = 0; d < 4; ++d) {
+    append(weight.shape()[d]);
+    append(weight.strides()[d]);
+  }
+  return weight.storage()->derived(key, [&] {
+    auto buffer = std::make_shared<Storage>(kernels_of<T>().conv2d_packed_size(shape, pass) * sizeof(T));
+    kernels_of<T>().conv2d_pack(shape, pass, static_cast<T*>(buffer->data()), weight.data<T>(),
+                                weight.strides().data());
+    return buffer;
+  });
+}
+
+}  // namespace
+
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
+  const kernels::Conv2d shape = describe("conv2d", x.shape(), weight.shape(), options);
+  check_same_type("conv2d", x, weight);
+  check_same_type("conv2d", x, bias);
+  if (bias.defined()) check_shape("conv2d", "the bias", bias, {shape.k});
+  Tensor y = Tensor::empty({shape.n, shape.k, shape.oh, shape.ow}, x.dtype(), MemoryFormat::channels_last);
+  dispatch("conv2d", x, [&]<class T>(T) {
+    const auto weights = packed<T>(shape, kernels::ConvPass::forward, weight);
+    const Tensor dense_bias = bias.defined() ? bias.detach().contiguous() : bias;
+    kernels_of<T>().conv2d_forward(shape, y.data<T>(), channels_last(x).data<T>(),
+                                   static_cast<T*>(weights->data()),
+                                   bias.defined() ? dense_bias.data<T>() : nullptr);
+  });
+  const Shape x_shape = x.shape(), weight_shape = weight.shape();
+  return record("conv2d", y, {x, weight, bias},
+                {weight.requires_grad() ? x : Tensor(), x.requires_grad() ? weight : Tensor()},
+                [=](const Backward& ctx) -> Tensors {
+                  const Tensor& dy = ctx.grad();
+                  return {
+                      ctx.needs(0) ? conv2d_input_grad(x_shape, dy, ctx.saved(1), options) : Tensor(),
+                      ctx.needs(1) ? conv2d_weight_grad(ctx.saved(0), weight_shape, dy, options) : Tensor(),
+                      ctx.needs(2) ? sum(dy, {0, 2, 3}) : Tensor()};
+                });
+}
+
+Tensor conv2d_input_grad(const Shape& x_shape, const Tensor& dy, const Tensor& weight,
+                         const Conv2dOptions& options) {
+  const kernels::Conv2d shape = describe("conv2d_input_grad", x_shape, weight.shape(), options);
+  check_same_type("conv2d_input_grad", dy, weight);
+  check_shape("conv2d_input_grad", "the output gradient", dy, {shape.n, shape.k, shape.oh, shape.ow});
+  Tensor dx = Tensor::empty(x_shape, dy.dtype(), MemoryFormat::channels_last);
+  dispatch("conv2d_input_grad", dy, [&]<class T>(T) {
+    const auto weights = packed<T>(shape, kernels::ConvPass::input_grad, weight);
+    kernels_of<T>().conv2d_input_grad(shape, dx.data<T>(), channels_last(dy).data<T>(),
+                                      static_cast<T*>(weights->data()));
+  });
+  const Shape weight_shape = weight.shape();
+  return record("conv2d_input_grad", dx, {dy, weight},
+                {weight.requires_grad() ? dy : Tensor(), dy.requires_grad() ? weight : Tensor()},
+                [=](const Backward& ctx) -> Tensors {
+                  return {ctx.needs(0) ? conv2d(ctx.grad(), ctx.saved(1), {}, options) : Tensor(),
+                          ctx.needs(1) ? conv2d_weight_grad(ctx.grad(), weight_shape, ctx.saved(0), options)
+                                       : Tensor()};
+                });
+}
+
+Tensor conv2d_weight_grad(const Tensor& x, const Shape& weight_shape, const Tensor& dy,
+                          const Conv2dOptions& options) {
+  const kernels::Conv2d shape = describe("conv2d_weight_grad", x.shape(), weight_shape, options);
+  check_same_type("conv2d_weight_grad", x, dy);
+  check_shape("conv2d_weight_grad", "the output gradient", dy, {shape.n, shape.k, shape.oh, shape.ow});
+  Tensor dw = Tensor::empty(weight_shape, x.dtype());
+  dispatch("conv2d_weight_grad", x, [&]<class T>(T) {
+    kernels_of<T>().conv2d_weight_grad(shape, dw.data<T>(), channels_last(x).data<T>(),
+                                       channels_last(dy).data<T>());
+  });
+  const Shape x_shape = x.shape();
+  return record("conv2d_weight_grad", dw, {x, dy},
+                {dy.requires_grad() ? x : Tensor(), x.requires_grad() ? dy : Tensor()},
+                [=](const Backward& ctx) -> Tensors {
+                  return {
+                      ctx.needs(0) ? conv2d_input_grad(x_shape, ctx.saved(1), ctx.grad(), options) : Tensor(),
+                      ctx.needs(1) ? conv2d(ctx.saved(0), ctx.grad(), {}, options) : Tensor()};
+                });
+}
+
+}  // namespace grapnel

@@ -1,0 +1,54 @@
+#include "grapnel/engine/ops/elementwise.h"
+
+namespace grapnel {
+namespace {
+
+void run_unary(const char* name, kernels::Unary op, const Tensor& out, const Tensor& x, double a, double b) {
+  dispatch(name, x, [&]<class T>(T) {
+    if (x.numel() == 0) return;
+    const Strides* strides[] = {&out.strides(), &x.strides()};
+    kernels_of<T>().unary(op, make_loops<2>(x.shape(), strides), out.data<T>(), x.data<T>(), a, b);
+  });
+}
+
+void run_binary(const char* name, kernels::Binary op, const Tensor& out, const Tensor& x, const Tensor& y) {
+  check_same_type(name, x, y);
+  dispatch(name, x, [&]<class T>(T) {
+    if (out.numel() == 0) return;
+    const Strides x_strides = broadcast_strides(x, out.shape()),
+                  y_strides = broadcast_strides(y, out.shape());
+    const Strides* strides[] = {&out.strides(), &x_strides, &y_strides};
+    kernels_of<T>().binary(op, make_loops<3>(out.shape(), strides), out.data<T>(), x.data<T>(), y.data<T>());
+  });
+}
+
+}  // namespace
+
+Tensor apply_unary(const char* name, kernels::Unary op, const Tensor& x, double a, double b) {
+  Tensor out = Tensor::empty(x.shape(), x.dtype(), x.suggested_format());
+  run_unary(name, op, out, x, a, b);
+  return out;
+}
+
+void apply_unary_inplace(const char* name, kernels::Unary op, const Tensor& x, double a, double b) {
+  run_unary(name, op, x, x, a, b);
+}
+
+Tensor apply_binary(const char* name, kernels::Binary op, const Tensor& x, const Tensor& y) {
+  const Shape shape = x.shape() == y.shape() ? x.shape() : broadcast_shapes(name, x.shape(), y.shape());
+  Tensor out = Tensor::empty(shape, x.dtype(), common_format(shape, x, y));
+  run_binary(name, op, out, x, y);
+  return out;
+}
+
+void apply_binary_inplace(const char* name, kernels::Binary op, const Tensor& x, const Tensor& y) {
+  if (!broadcasts_to(y.shape(), x.shape()))
+    throw ShapeError(std::string(name) + ": an operand of shape " + to_string(y.shape()) +
+                     " does not broadcast to the changed tensor's shape " + to_string(x.shape()));
+  // An operand in the same memory at other places is read in full before anything is written.
+  const bool overlaps = y.storage() == x.storage() && !(y.storage_offset() == x.storage_offset() &&
+                                                        y.shape() == x.shape() && y.strides() == x.strides());
+  run_binary(name, op, x, x, overlaps ? y.detach().clone() : y);
+}
+
+}  // namespace grapnel

@@ -1,0 +1,117 @@
+// Reading at given indices and adding to given indices: adjoint to each other.
+#include "grapnel/engine/backend.h"
+#include "grapnel/engine/node.h"
+#include "grapnel/engine/ops.h"
+
+namespace grapnel {
+namespace {
+
+/// A tensor as (outer, size, inner) around one dimension.
+struct Around {
+  std::int64_t outer = 1, inner = 1;
+  Around(const Shape& shape, std::size_t dim) {
+    for (std::size_t d = 0; d < shape.size(); ++d)
+      if (d != dim) (d < dim ? outer : inner) *= shape[d];
+  }
+};
+
+/// A dense int64 copy or view of the index. Throws unless every entry lies in [0, size).
+Tensor checked_index(const char* name, const Tensor& index, std::int64_t size) {
+  if (index.dtype() != DType::int64)
+    throw TypeError(std::string(name) + ": the index must hold int64, got " +
+                    std::string(grapnel::name(index.dtype())));
+  const Tensor dense = index.contiguous();
+  const std::int64_t* values = dense.data<std::int64_t>();
+  for (std::int64_t i = 0, count = dense.numel(); i < count; ++i)
+    if (values[i] < 0 || values[i] >= size)
+      throw ShapeError(std::string(name) + ": index " + std::to_string(values[i]) + " is outside 0.." +
+                       std::to_string(size - 1));
+  return dense;
+}
+
+Tensor dense_values(const Tensor& x) {
+  return x.detach().contiguous();
+}
+
+void check_gather_shape(const char* name, const Shape& shape, const Tensor& index, std::size_t dim) {
+  Shape expected = shape;
+  if (index.rank() == shape.size()) expected[dim] = index.shape()[dim];
+  if (index.shape() != expected)
+    throw ShapeError(std::string(name) + ": an index of shape " + to_string(index.shape()) +
+                     " does not fit " + to_string(shape) + " along dimension " + std::to_string(dim));
+}
+
+}  // namespace
+
+Tensor index_select(const Tensor& x, std::int64_t dim, const Tensor& index) {
+  const std::size_t d = wrap_dim("index_select", dim, x.rank());
+  check_rank("index_select", index, 1, "(count,)");
+  const std::int64_t size = x.shape()[d];
+  const Tensor dense_index = checked_index("index_select", index, size);
+  Shape shape = x.shape();
+  shape[d] = index.numel();
+  Tensor y = Tensor::empty(shape, x.dtype());
+  const Around around(shape, d);
+  dispatch("index_select", x, [&]<class T>(T) {
+    kernels_of<T>().index_select(around.outer, size, index.numel(), around.inner, y.data<T>(),
+                                 dense_values(x).data<T>(), dense_index.data<std::int64_t>());
+  });
+  return record("index_select", y, {x}, {}, [d, size, dense_index](const Backward& ctx) -> Tensors {
+    return {index_add(size, static_cast<std::int64_t>(d), dense_index, ctx.grad())};
+  });
+}
+
+Tensor index_add(std::int64_t size, std::int64_t dim, const Tensor& index, const Tensor& y) {
+  const std::size_t d = wrap_dim("index_add", dim, y.rank());
+  check_rank("index_add", index, 1, "(count,)");
+  if (index.numel() != y.shape()[d])
+    throw ShapeError("index_add: " + std::to_string(index.numel()) + " indices for values of shape " +
+                     to_string(y.shape()) + " along dimension " + std::to_string(dim));
+  const Tensor dense_index = checked_index("index_add", index, size);
+  Shape shape = y.shape();
+  shape[d] = size;
+  Tensor x = Tensor::zeros(shape, y.dtype());
+  const Around around(shape, d);
+  dispatch("index_add", y, [&]<class T>(T) {
+    kernels_of<T>().index_add(around.outer, size, index.numel(), around.inner, x.data<T>(),
+                              dense_values(y).data<T>(), dense_index.data<std::int64_t>());
+  });
+  return record("index_add", x, {y}, {}, [d, dense_index](const Backward& ctx) -> Tensors {
+    return {index_select(ctx.grad(), static_cast<std::int64_t>(d), dense_index)};
+  });
+}
+
+Tensor gather(const Tensor& x, std::int64_t dim, const Tensor& index) {
+  const std::size_t d = wrap_dim("gather", dim, x.rank());
+  check_gather_shape("gather", x.shape(), index, d);
+  const std::int64_t size = x.shape()[d];
+  const Tensor dense_index = checked_index("gather", index, size);
+  Tensor y = Tensor::empty(index.shape(), x.dtype());
+  const Around around(index.shape(), d);
+  dispatch("gather", x, [&]<class T>(T) {
+    kernels_of<T>().gather(around.outer, size, index.shape()[d], around.inner, y.data<T>(),
+                           dense_values(x).data<T>(), dense_index.data<std::int64_t>());
+  });
+  return record("gather", y, {x}, {}, [d, size, dense_index](const Backward& ctx) -> Tensors {
+    return {scatter_add(size, static_cast<std::int64_t>(d), dense_index, ctx.grad())};
+  });
+}
+
+Tensor scatter_add(std::int64_t size, std::int64_t dim, const Tensor& index, const Tensor& y) {
+  const std::size_t d = wrap_dim("scatter_add", dim, y.rank());
+  check_gather_shape("scatter_add", y.shape(), index, d);
+  const Tensor dense_index = checked_index("scatter_add", index, size);
+  Shape shape = y.shape();
+  shape[d] = size;
+  Tensor x = Tensor::zeros(shape, y.dtype());
+  const Around around(index.shape(), d);
+  dispatch("scatter_add", y, [&]<class T>(T) {
+    kernels_of<T>().scatter_add(around.outer, size, index.shape()[d], around.inner, x.data<T>(),
+                                dense_values(y).data<T>(), dense_index.data<std::int64_t>());
+  });
+  return record("scatter_add", x, {y}, {}, [d, dense_index](const Backward& ctx) -> Tensors {
+    return {gather(ctx.grad(), static_cast<std::int64_t>(d), dense_index)};
+  });
+}
+
+}  // namespace grapnel

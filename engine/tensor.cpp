@@ -1,0 +1,344 @@
+// Making, looking at and converting tensors; their leaf state and hooks. Histories are kept in node.cpp.
+#include "grapnel/engine/tensor.h"
+
+#include <cstring>
+
+#include "grapnel/engine/backend.h"
+#include "grapnel/engine/backward.h"
+#include "grapnel/engine/grad_mode.h"
+#include "grapnel/engine/ops.h"
+#include "grapnel/engine/random.h"
+#include "grapnel/engine/tensor_impl.h"
+
+namespace grapnel {
+namespace {
+
+const TensorImpl& checked(const std::shared_ptr<TensorImpl>& impl) {
+  if (!impl) throw Error("an unset tensor was used where a value is needed");
+  return *impl;
+}
+
+std::shared_ptr<TensorImpl> make_impl(std::shared_ptr<Storage> storage, std::int64_t offset,
+                                      const Shape& shape, const Strides& strides, DType type) {
+  auto impl = std::make_shared<TensorImpl>();
+  impl->storage = std::move(storage);
+  impl->offset = offset;
+  impl->shape = shape;
+  impl->strides = strides;
+  impl->dtype = type;
+  impl->inference = InferenceMode::enabled();
+  return impl;
+}
+
+/// dst = convert(src) for equal shapes, without any record.
+void copy_elements(const Tensor& dst, const Tensor& src, const Strides& src_strides) {
+  if (dst.numel() == 0) return;
+  const Strides* strides[] = {&dst.strides(), &src_strides};
+  backend().copy(make_loops<2>(dst.shape(), strides), dst.raw_data(), dst.dtype(), src.raw_data(),
+                 src.dtype());
+}
+
+Tensor converted(const Tensor& x, DType type, MemoryFormat format) {
+  Tensor out = Tensor::empty(x.shape(), type, format);
+  copy_elements(out, x, x.strides());
+  return record("copy", out, {x}, {}, [](const Backward& ctx) -> Tensors { return {ctx.grad()}; });
+}
+
+/// Why a tensor of this thread would carry no gradient, for error messages.
+std::string why_no_gradient(const Tensor& x) {
+  if (!is_floating(x.dtype())) return "its type " + std::string(name(x.dtype())) + " has no gradients";
+  if (x.impl()->inference) return "it was made in inference mode";
+  if (!grad_enabled()) return "it was made while gradients are switched off (NoGrad)";
+  return "nothing it was computed from requires one (frozen parameters, a detached input, or NoGrad when it "
+         "was made); "
+         "call set_requires_grad() on the input or the parameters";
+}
+
+}  // namespace
+
+Tensor Tensor::empty(const Shape& shape, DType type, MemoryFormat format) {
+  std::int64_t bytes;
+  if (__builtin_mul_overflow(grapnel::numel(shape), static_cast<std::int64_t>(item_size(type)), &bytes))
+    throw ShapeError("a tensor of shape " + grapnel::to_string(shape) + " is too large");
+  auto storage = std::make_shared<Storage>(static_cast<std::size_t>(bytes));
+  return Tensor(make_impl(std::move(storage), 0, shape, dense_strides(shape, format), type));
+}
+
+Tensor Tensor::full(const Shape& shape, double value, DType type) {
+  Tensor tensor = empty(shape, type);
+  NoGrad guard;
+  tensor.fill_(value);
+  return tensor;
+}
+
+Tensor Tensor::arange(std::int64_t count, DType type) {
+  Tensor numbers = empty({count}, DType::int64);
+  for (std::int64_t i = 0; i < count; ++i) numbers.data<std::int64_t>()[i] = i;
+  return numbers.to(type);
+}
+
+Tensor Tensor::randn(const Shape& shape, Generator& generator, DType type) {
+  Tensor values = empty(shape, DType::float64);
+  double* out = values.data<double>();
+  for (std::int64_t i = 0, count = values.numel(); i < count; ++i) out[i] = generator.normal();
+  return values.to(type);
+}
+
+Tensor Tensor::rand(const Shape& shape, Generator& generator, DType type) {
+  Tensor values = empty(shape, DType::float64);
+  double* out = values.data<double>();
+  for (std::int64_t i = 0, count = values.numel(); i < count; ++i) out[i] = generator.uniform();
+  return values.to(type);
+}
+
+template <class T>
+Tensor Tensor::from(std::span<const T> values, const Shape& shape) {
+  if (static_cast<std::int64_t>(values.size()) != grapnel::numel(shape))
+    throw ShapeError("from: " + std::to_string(values.size()) + " values do not fill the shape " +
+                     grapnel::to_string(shape));
+  Tensor tensor = empty(shape, dtype_of<T>());
+  if (!values.empty()) std::memcpy(tensor.raw_data(), values.data(), values.size_bytes());
+  return tensor;
+}
+
+Tensor Tensor::from_blob(void* data, const Shape& shape, const Strides& strides, DType type,
+                         std::function<void()> release) {
+  std::int64_t extent = grapnel::numel(shape) == 0 ? 0 : 1;
+  for (std::size_t d = 0; extent && d < shape.size(); ++d) extent += (shape[d] - 1) * strides[d];
+  auto storage =
+      std::make_shared<Storage>(data, static_cast<std::size_t>(extent) * item_size(type), std::move(release));
+  return view_of(std::move(storage), 0, shape, strides, type);
+}
+
+Tensor Tensor::view_of(std::shared_ptr<Storage> storage, std::int64_t offset, const Shape& shape,
+                       const Strides& strides, DType type) {
+  if (shape.size() != strides.size())
+    throw ShapeError("a view needs one stride per dimension: shape " + grapnel::to_string(shape) +
+                     ", strides " + grapnel::to_string(strides));
+  std::int64_t last = offset;
+  bool fits = offset >= 0;
+  if (grapnel::numel(shape) > 0) {
+    for (std::size_t d = 0; d < shape.size(); ++d) {
+      std::int64_t reach = 0;
+      fits = fits && strides[d] >= 0 && !__builtin_mul_overflow(shape[d] - 1, strides[d], &reach) &&
+             !__builtin_add_overflow(last, reach, &last);
+    }
+    fits = fits && last < static_cast<std::int64_t>(storage->bytes() / item_size(type));
+  }
+  if (!fits)
+    throw ShapeError("a view of shape " + grapnel::to_string(shape) + ", strides " +
+                     grapnel::to_string(strides) + " and offset " + std::to_string(offset) +
+                     " reaches outside its storage of " + std::to_string(storage->bytes()) + " bytes");
+  return Tensor(make_impl(std::move(storage), offset, shape, strides, type));
+}
+
+Tensor make_view(const Tensor& x, const Shape& shape, const Strides& strides, std::int64_t offset) {
+  Tensor out = Tensor::view_of(x.storage(), offset, shape, strides, x.dtype());
+  TensorImpl& impl = *out.impl();
+  impl.inference = x.impl()->inference || impl.inference;
+  if (is_floating(impl.dtype)) {
+    const ViewInfo* former = x.impl()->view.get();
+    impl.view = std::make_unique<ViewInfo>(
+        ViewInfo{former ? former->base : x, history_changes(former ? former->base : x),
+                 !grad_enabled() || (former && former->made_without_grad)});
+  }
+  return out;
+}
+
+const Shape& Tensor::shape() const {
+  return checked(impl_).shape;
+}
+const Strides& Tensor::strides() const {
+  return checked(impl_).strides;
+}
+std::int64_t Tensor::size(std::int64_t dim) const {
+  return shape()[wrap_dim("size", dim, rank())];
+}
+std::int64_t Tensor::numel() const {
+  return grapnel::numel(shape());
+}
+DType Tensor::dtype() const {
+  return checked(impl_).dtype;
+}
+Device Tensor::device() const {
+  return checked(impl_).storage->device();
+}
+std::int64_t Tensor::storage_offset() const {
+  return checked(impl_).offset;
+}
+const std::shared_ptr<Storage>& Tensor::storage() const {
+  return checked(impl_).storage;
+}
+std::uint64_t Tensor::version() const {
+  return checked(impl_).storage->version();
+}
+
+bool Tensor::is_contiguous(MemoryFormat format) const {
+  return is_dense(shape(), strides(), format);
+}
+
+MemoryFormat Tensor::suggested_format() const {
+  return is_contiguous(MemoryFormat::channels_last) && !is_contiguous() ? MemoryFormat::channels_last
+                                                                        : MemoryFormat::contiguous;
+}
+
+void* Tensor::raw_data() const {
+  return static_cast<std::byte*>(storage()->data()) +
+         impl_->offset * static_cast<std::int64_t>(item_size(dtype()));
+}
+
+template <class T>
+T* Tensor::data() const {
+  if (dtype() != dtype_of<T>())
+    throw TypeError("data: the tensor holds " + std::string(name(dtype())) + ", asked for " +
+                    std::string(name(dtype_of<T>())));
+  return static_cast<T*>(raw_data());
+}
+
+double Tensor::item() const {
+  if (numel() != 1)
+    throw ShapeError("item: expected one element, the tensor has shape " + grapnel::to_string(shape()));
+  return to_vector<double>()[0];
+}
+
+template <class T>
+std::vector<T> Tensor::to_vector() const {
+  NoGrad guard;
+  Tensor dense = to(dtype_of<T>()).contiguous();
+  const T* values = dense.template data<T>();
+  return std::vector<T>(values, values + dense.numel());
+}
+
+Tensor Tensor::to(DType type) const {
+  return type == dtype() ? *this : converted(*this, type, suggested_format());
+}
+
+Tensor Tensor::contiguous(MemoryFormat format) const {
+  return is_contiguous(format) ? *this : converted(*this, dtype(), format);
+}
+
+Tensor Tensor::clone() const {
+  return converted(*this, dtype(), suggested_format());
+}
+
+const Tensor& Tensor::copy_(const Tensor& source) const {
+  if (!broadcasts_to(source.shape(), shape()))
+    throw ShapeError("copy_: a source of shape " + grapnel::to_string(source.shape()) +
+                     " does not broadcast to " + grapnel::to_string(shape()));
+  check_inplace("copy_", *this);
+  // A source in the same memory is read in full before anything is written.
+  const Tensor values = source.storage() == storage() && !source.is_same(*this) ? source.clone() : source;
+  copy_elements(*this, values, broadcast_strides(values, shape()));
+  return record_inplace("copy_", *this, {source}, {}, [](const Backward& ctx) -> Tensors {
+    return {Tensor(), ctx.grad()};
+  });
+}
+
+const Tensor& Tensor::fill_(double value) const {
+  check_inplace("fill_", *this);
+  Storage one(sizeof value);
+  *static_cast<double*>(one.data()) = value;
+  if (numel() > 0) {
+    const Strides zero(rank(), 0);
+    const Strides* strides[] = {&this->strides(), &zero};
+    backend().copy(make_loops<2>(shape(), strides), raw_data(), dtype(), one.data(), DType::float64);
+  }
+  return record_inplace("fill_", *this, {}, {}, [](const Backward&) -> Tensors { return {Tensor()}; });
+}
+
+bool Tensor::requires_grad() const {
+  checked(impl_);
+  return (impl_->autograd && impl_->autograd->requires_grad) || grad_fn() != nullptr;
+}
+
+const Tensor& Tensor::set_requires_grad(bool requires_grad) const {
+  checked(impl_);
+  if (requires_grad && !is_floating(dtype()))
+    throw TypeError("set_requires_grad: only floating types have gradients, this tensor holds " +
+                    std::string(name(dtype())));
+  if (!is_leaf()) {
+    if (requires_grad) return *this;
+    throw AutogradError(
+        "set_requires_grad(false): this tensor is the result of a recorded operation; use detach() to cut "
+        "its history");
+  }
+  impl_->meta().requires_grad = requires_grad;
+  return *this;
+}
+
+bool Tensor::is_leaf() const {
+  return grad_fn() == nullptr;
+}
+
+Tensor Tensor::detach() const {
+  checked(impl_);
+  Tensor out = view_of(storage(), storage_offset(), shape(), strides(), dtype());
+  out.impl_->inference = impl_->inference;
+  return out;
+}
+
+std::size_t Tensor::output_number() const {
+  return grad_fn() ? impl_->autograd->output : 0;
+}
+
+Tensor Tensor::grad() const {
+  checked(impl_);
+  return impl_->autograd ? impl_->autograd->grad : Tensor();
+}
+
+void Tensor::set_grad(const Tensor& gradient) const {
+  checked(impl_);
+  if (gradient.defined() && (gradient.shape() != shape() || gradient.dtype() != dtype()))
+    throw ShapeError("set_grad: a tensor of type " + std::string(name(dtype())) + " and shape " +
+                     grapnel::to_string(shape()) + " cannot take a gradient of type " +
+                     std::string(name(gradient.dtype())) + " and shape " +
+                     grapnel::to_string(gradient.shape()));
+  impl_->meta().grad = gradient;
+}
+
+void Tensor::backward(const Tensor& gradient, bool retain_graph, bool create_graph) const {
+  grapnel::backward({*this}, {gradient}, {retain_graph, create_graph, {}});
+}
+
+HookHandle Tensor::register_hook(TensorHook hook, std::string hook_name) const {
+  if (!requires_grad())
+    throw AutogradError("register_hook: this tensor of shape " + grapnel::to_string(shape()) +
+                        " has no gradient: " + why_no_gradient(*this));
+  if (auto node = grad_fn())
+    return node->output_hooks(output_number()).hooks.add(std::move(hook), std::move(hook_name));
+  return impl_->meta().hooks.add(std::move(hook), std::move(hook_name));
+}
+
+HookHandle Tensor::register_post_accumulate_grad_hook(PostAccumulateHook hook, std::string hook_name) const {
+  if (!requires_grad() || !is_leaf())
+    throw AutogradError(
+        "register_post_accumulate_grad_hook: only a leaf that requires a gradient accumulates one" +
+        std::string(requires_grad() ? "; use register_hook here" : ": " + why_no_gradient(*this)));
+  return impl_->meta().post_accumulate_hooks.add(std::move(hook), std::move(hook_name));
+}
+
+void Tensor::retain_grad() const {
+  if (!requires_grad())
+    throw AutogradError("retain_grad: this tensor of shape " + grapnel::to_string(shape()) +
+                        " has no gradient: " + why_no_gradient(*this));
+  auto node = grad_fn();
+  if (!node || impl_->meta().retains_grad) return;
+  impl_->meta().retains_grad = true;
+  node->output_hooks(output_number()).retain = impl_;
+}
+
+bool Tensor::retains_grad() const {
+  return impl_ && impl_->autograd && impl_->autograd->retains_grad;
+}
+
+#define GRAPNEL_FOR_ELEMENT(T)                                       \
+  template Tensor Tensor::from<T>(std::span<const T>, const Shape&); \
+  template T* Tensor::data<T>() const;                               \
+  template std::vector<T> Tensor::to_vector<T>() const;
+GRAPNEL_FOR_ELEMENT(float)
+GRAPNEL_FOR_ELEMENT(double)
+GRAPNEL_FOR_ELEMENT(std::int64_t)
+GRAPNEL_FOR_ELEMENT(std::uint8_t)
+#undef GRAPNEL_FOR_ELEMENT
+
+}  // namespace grapnel
