@@ -56,8 +56,8 @@ Tensor index_select(const Tensor& x, std::int64_t dim, const Tensor& index) {
     kernels_of<T>().index_select(around.outer, size, index.numel(), around.inner, y.data<T>(),
                                  dense_values(x).data<T>(), dense_index.data<std::int64_t>());
   });
-  return record("index_select", y, {x}, {}, [d, size, dense_index](const Backward& ctx) -> Tensors {
-    return {index_add(size, static_cast<std::int64_t>(d), dense_index, ctx.grad())};
+  return record("index_select", y, {x}, {dense_index}, [d, size](const Backward& ctx) -> Tensors {
+    return {index_add(size, static_cast<std::int64_t>(d), ctx.saved(0), ctx.grad())};
   });
 }
 
@@ -76,8 +76,8 @@ Tensor index_add(std::int64_t size, std::int64_t dim, const Tensor& index, const
     kernels_of<T>().index_add(around.outer, size, index.numel(), around.inner, x.data<T>(),
                               dense_values(y).data<T>(), dense_index.data<std::int64_t>());
   });
-  return record("index_add", x, {y}, {}, [d, dense_index](const Backward& ctx) -> Tensors {
-    return {index_select(ctx.grad(), static_cast<std::int64_t>(d), dense_index)};
+  return record("index_add", x, {y}, {dense_index}, [d](const Backward& ctx) -> Tensors {
+    return {index_select(ctx.grad(), static_cast<std::int64_t>(d), ctx.saved(0))};
   });
 }
 
@@ -92,8 +92,8 @@ Tensor gather(const Tensor& x, std::int64_t dim, const Tensor& index) {
     kernels_of<T>().gather(around.outer, size, index.shape()[d], around.inner, y.data<T>(),
                            dense_values(x).data<T>(), dense_index.data<std::int64_t>());
   });
-  return record("gather", y, {x}, {}, [d, size, dense_index](const Backward& ctx) -> Tensors {
-    return {scatter_add(size, static_cast<std::int64_t>(d), dense_index, ctx.grad())};
+  return record("gather", y, {x}, {dense_index}, [d, size](const Backward& ctx) -> Tensors {
+    return {scatter_add(size, static_cast<std::int64_t>(d), ctx.saved(0), ctx.grad())};
   });
 }
 
@@ -109,8 +109,8 @@ Tensor scatter_add(std::int64_t size, std::int64_t dim, const Tensor& index, con
     kernels_of<T>().scatter_add(around.outer, size, index.shape()[d], around.inner, x.data<T>(),
                                 dense_values(y).data<T>(), dense_index.data<std::int64_t>());
   });
-  return record("scatter_add", x, {y}, {}, [d, dense_index](const Backward& ctx) -> Tensors {
-    return {gather(ctx.grad(), static_cast<std::int64_t>(d), dense_index)};
+  return record("scatter_add", x, {y}, {dense_index}, [d](const Backward& ctx) -> Tensors {
+    return {gather(ctx.grad(), static_cast<std::int64_t>(d), ctx.saved(0))};
   });
 }
 
