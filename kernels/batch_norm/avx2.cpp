@@ -1,0 +1,8 @@
+// The batch normalisation loops for AVX2 and FMA.
+#include "grapnel/kernels/batch_norm/rows.h"
+
+namespace grapnel::kernels {
+
+const BatchNormRows batch_norm_avx2 = {affine, blend, moments, dots};
+
+}  // namespace grapnel::kernels

@@ -1,0 +1,56 @@
+// Interpolation as two axis maps.
+#include <cstdint>
+
+#include "grapnel/kernels/common/axis_map.h"
+#include "grapnel/kernels/interpolate/interpolate.h"
+#include "grapnel/kernels/interpolate/reference.h"
+
+namespace grapnel::kernels {
+namespace {
+
+AxisMap interpolation_map(std::int64_t in, std::int64_t out, const Interpolate& shape) {
+  AxisMap map(in);
+  for (std::int64_t o = 0; o < out; ++o) {
+    if (shape.bilinear) {
+      const double at = reference::source_coordinate(o, in, out, shape.align_corners);
+      const auto before = static_cast<std::int64_t>(at);
+      const double fraction = at - static_cast<double>(before);
+      // The weight of the pixel beyond the last falls on the last.
+      map.add(before, before + 1 < in ? 1 - fraction : 1);
+      if (before + 1 < in && fraction > 0) map.add(before + 1, fraction);
+    } else {
+      map.add(reference::nearest_source(o, in, out), 1);
+    }
+    map.finish_output();
+  }
+  return map;
+}
+
+template <class T>
+void interpolate(const Interpolate& s, T* y, const T* x) {
+  apply_axis_maps(interpolation_map(s.h, s.oh, s), interpolation_map(s.w, s.ow, s), s.n, s.c, y, x);
+}
+
+template <class T>
+void interpolate_adjoint(const Interpolate& s, T* dx, const T* dy) {
+  apply_axis_maps(interpolation_map(s.h, s.oh, s).transposed(), interpolation_map(s.w, s.ow, s).transposed(),
+                  s.n, s.c, dx, dy);
+}
+
+template <class T>
+void fill(FloatKernels<T>& table, Isa isa) {
+  table.interpolate = isa == Isa::reference ? reference::interpolate<T> : interpolate<T>;
+  table.interpolate_adjoint =
+      isa == Isa::reference ? reference::interpolate_adjoint<T> : interpolate_adjoint<T>;
+}
+
+}  // namespace
+
+void fill_interpolate(FloatKernels<float>& table, Isa isa) {
+  fill(table, isa);
+}
+void fill_interpolate(FloatKernels<double>& table, Isa isa) {
+  fill(table, isa);
+}
+
+}  // namespace grapnel::kernels
