@@ -1,0 +1,38 @@
+// The rows of the table: which product each instruction set runs.
+#include "grapnel/kernels/gemm/gemm.h"
+
+#include "grapnel/kernels/gemm/reference.h"
+
+namespace grapnel::kernels {
+namespace {
+
+template <const MicroKernel& kernel>
+void fast_gemm(const Gemm& shape, float* c, const float* a, const float* b, const float* bias) {
+  if (shape.m == 0 || shape.n == 0) return;
+  if (!thin_gemm(kernel, shape, c, a, b, bias)) packed_gemm(kernel, shape, c, a, b, bias);
+}
+
+}  // namespace
+
+void fill_gemm(FloatKernels<float>& table, Isa isa) {
+  switch (isa) {
+    case Isa::reference:
+      table.gemm = reference_gemm<float>;
+      break;
+    case Isa::portable:
+      table.gemm = fast_gemm<portable_microkernel>;
+      break;
+    case Isa::avx2:
+      table.gemm = fast_gemm<avx2_microkernel>;
+      break;
+    case Isa::avx512:
+      table.gemm = fast_gemm<avx512_microkernel>;
+      break;
+  }
+}
+
+void fill_gemm(FloatKernels<double>& table, Isa) {
+  table.gemm = reference_gemm<double>;
+}
+
+}  // namespace grapnel::kernels

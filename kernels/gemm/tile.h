@@ -1,0 +1,143 @@
+// The micro-kernels, written once over a compiler vector type and instantiated by portable.cpp, avx2.cpp and
+// avx512.cpp. Included only there: everything is in an anonymous namespace, and nothing of the standard
+// library is used, so that no code built for a wide instruction set can be linked in for an old machine.
+#pragma once
+
+#include "grapnel/kernels/gemm/microkernel.h"
+
+namespace grapnel::kernels {
+namespace {
+
+template <class Vec>
+constexpr int kLanes = sizeof(Vec) / sizeof(float);
+
+template <class Vec>
+inline Vec load(const float* p) {
+  Vec v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+
+template <class Vec>
+inline void store(float* p, Vec v) {
+  __builtin_memcpy(p, &v, sizeof(v));
+}
+
+/// Adds init and writes a tile of which only some columns exist; `sums` are its rows of `width` floats.
+[[gnu::noinline]] void store_partial(const Tile& t, const float* sums, int width) {
+  for (int i = 0; i < t.rows; ++i) {
+    const int run = i / kRun, in_run = i % kRun;
+    float* c = t.c + run * t.c_run + in_run * t.c_row;
+    const float* init = t.init ? t.init + run * t.init_run + in_run * t.init_row : nullptr;
+    for (int j = 0; j < t.columns; ++j) c[j] = sums[i * width + j] + (init ? init[j] : 0.0f);
+  }
+}
+
+template <class Vec, int kRows, int kVecs, int kPanel>
+[[gnu::noinline]] void multiply_tile(const Tile& t) {
+  Vec acc[kRows][kVecs] = {};
+  const float* b = t.b;
+  const std::int64_t row = t.a_row, row3 = 3 * row, row5 = 5 * row;
+  for (std::int64_t g = 0; g < t.segments; ++g) {
+    const float* run0 = t.a + t.a_offset[g];
+    const float* run1 = run0 + t.a_run;
+    for (std::int64_t k = t.depth; k > 0; --k) {
+      Vec bv[kVecs];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) bv[v] = load<Vec>(b + v * kLanes<Vec>);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        const float* run = i < kRun ? run0 : run1;
+        const std::int64_t reach[kRun] = {0, row, 2 * row, row3, 4 * row, row5, 2 * row3};
+        const float a = run[reach[i % kRun]];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVecs; ++v) acc[i][v] += a * bv[v];
+      }
+      run0 += t.a_col;
+      run1 += t.a_col;
+      b += kPanel;
+    }
+  }
+  constexpr int kWidth = kVecs * kLanes<Vec>;
+  if (t.columns < kWidth) {
+    float sums[kRows][kWidth];
+    __builtin_memcpy(sums, acc, sizeof(sums));
+    return store_partial(t, sums[0], kWidth);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+    const int run = i / kRun, in_run = i % kRun;
+    float* c = t.c + run * t.c_run + in_run * t.c_row;
+    const float* init = t.init ? t.init + run * t.init_run + in_run * t.init_row : nullptr;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) {
+      if (init) acc[i][v] += load<Vec>(init + v * kLanes<Vec>);
+      store(c + v * kLanes<Vec>, acc[i][v]);
+    }
+  }
+}
+
+/// Picks the instance for t.rows; a tail of columns that needs fewer vectors takes the narrower one.
+template <class Vec, int kRows, int kVecs, int kPanel>
+void any_tile(const Tile& t) {
+  if constexpr (kVecs > 1) {
+    if (t.columns <= (kVecs - 1) * kLanes<Vec>) return any_tile<Vec, kRows, kVecs - 1, kPanel>(t);
+  }
+  if constexpr (kRows > 1) {
+    if (t.rows < kRows) return any_tile<Vec, kRows - 1, kVecs, kPanel>(t);
+  }
+  multiply_tile<Vec, kRows, kVecs, kPanel>(t);
+}
+
+template <class Vec, int kRows>
+void dot_rows(std::int64_t k, int rows, const float* a, std::int64_t a_row, const float* b, float* out) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) return dot_rows<Vec, kRows - 1>(k, rows, a, a_row, b, out);
+  }
+  constexpr int kVecs = 4;  // independent sums, to hide the latency of an addition
+  Vec acc[kRows][kVecs] = {};
+  std::int64_t at = 0;
+  for (; at + kVecs * kLanes<Vec> <= k; at += kVecs * kLanes<Vec>) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) {
+      const Vec bv = load<Vec>(b + at + v * kLanes<Vec>);
+#pragma GCC unroll 4
+      for (int i = 0; i < kRows; ++i) acc[i][v] += load<Vec>(a + i * a_row + at + v * kLanes<Vec>) * bv;
+    }
+  }
+  for (int i = 0; i < kRows; ++i) {
+    float lane[kLanes<Vec>];
+    store(lane, (acc[i][0] + acc[i][1]) + (acc[i][2] + acc[i][3]));
+    float sum = 0;
+    for (int l = 0; l < kLanes<Vec>; ++l) sum += lane[l];
+    for (std::int64_t tail = at; tail < k; ++tail) sum += a[i * a_row + tail] * b[tail];
+    out[i] = sum;
+  }
+}
+
+template <class Vec>
+void axpy_rows(std::int64_t n, std::int64_t depth, float* c, const float* a, std::int64_t a_col,
+               const float* b, std::int64_t b_row) {
+  constexpr int kVecs = 4;
+  std::int64_t j = 0;
+  for (; j + kVecs * kLanes<Vec> <= n; j += kVecs * kLanes<Vec>) {
+    Vec acc[kVecs];
+    for (int v = 0; v < kVecs; ++v) acc[v] = load<Vec>(c + j + v * kLanes<Vec>);
+    for (std::int64_t k = 0; k < depth; ++k) {
+      for (int v = 0; v < kVecs; ++v) acc[v] += a[k * a_col] * load<Vec>(b + k * b_row + j + v * kLanes<Vec>);
+    }
+    for (int v = 0; v < kVecs; ++v) store(c + j + v * kLanes<Vec>, acc[v]);
+  }
+  for (; j < n; ++j) {
+    for (std::int64_t k = 0; k < depth; ++k) c[j] += a[k * a_col] * b[k * b_row + j];
+  }
+}
+
+template <class Vec, int kRows, int kVecs>
+constexpr MicroKernel make_microkernel() {
+  constexpr int kPanel = kVecs * kLanes<Vec>;
+  return {kRows, kPanel, any_tile<Vec, kRows, kVecs, kPanel>, dot_rows<Vec, kThinRows>, axpy_rows<Vec>};
+}
+
+}  // namespace
+}  // namespace grapnel::kernels
