@@ -28,7 +28,7 @@ namespace grapnel::viz {
 /// What a picture may cost. A file beyond any of these is refused before it is decoded.
 struct ImageLimits {
   std::size_t file_bytes = std::size_t{64} << 20;
-  int side = 16384;                                    ///< width and height
+  int side = 16384;  ///< width and height; at most 65,535 whatever is said here
   std::size_t decoded_bytes = std::size_t{512} << 20;  ///< width * height * channels * bytes a channel
   int jpeg_scans = 100;                                ///< passes of a progressive JPEG
 };

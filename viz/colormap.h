@@ -17,7 +17,7 @@ enum class Colormap { jet, viridis, inferno, turbo, gray };
 /// 256 colours, RGB.
 using ColorTable = std::array<std::array<std::uint8_t, 3>, 256>;
 
-ColorTable color_table(Colormap map);
+const ColorTable& color_table(Colormap map);
 
 /// "jet", "viridis", ...
 std::string_view name(Colormap map);

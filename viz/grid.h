@@ -1,6 +1,8 @@
 // Many small pictures on one sheet, laid out as torchvision.utils.make_grid does.
 #pragma once
 
+#include <optional>
+
 #include "grapnel/engine/tensor.h"
 #include "grapnel/viz/colormap.h"
 #include "grapnel/viz/image.h"
@@ -32,7 +34,7 @@ Image to_image(const Tensor& picture);
 
 struct FeatureGridOptions {
   GridOptions grid{.per_row = 8, .padding = 2, .pad_value = 0, .scale = GridScale::each};
-  Colormap colormap = Colormap::gray;
+  std::optional<Colormap> colormap;  ///< unset: grey, rounded as by to_image
 };
 
 /// The K maps of a layer's output (1,K,H,W) or (K,H,W) side by side; always padded, also for K = 1. A
