@@ -10,8 +10,8 @@
 namespace grapnel::testing {
 namespace {
 
-// A central difference of step h errs by about h^2 |f'''| / 6 from the curve and 2^-53 |f| / h from rounding; at
-// h = 1e-5 and values of order 1 to 10 both lie near 1e-10. A wrong term is off by far more than the gate.
+// A central difference of step h errs by about h^2 |f'''| / 6 from the curve and 2^-53 |f| / h from rounding;
+// at h = 1e-5 and values of order 1 to 10 both lie near 1e-10. A wrong term is off by far more than the gate.
 constexpr double kStep = 1e-5;
 constexpr double kGate = 1e-6;
 
@@ -61,8 +61,8 @@ std::string gradcheck(const Function& f, const Tensors& inputs) {
       const double numeric = (at(kStep) - at(-kStep)) / (2 * kStep);
       if (!(std::abs(numeric - analytic[e]) <= kGate * std::max(1.0, std::abs(numeric)))) {
         std::ostringstream message;
-        message << "input " << i << ", element " << e << ": gradient " << analytic[e] << ", difference quotient "
-                << numeric;
+        message << "input " << i << ", element " << e << ": gradient " << analytic[e]
+                << ", difference quotient " << numeric;
         return message.str();
       }
     }

@@ -10,8 +10,8 @@ namespace grapnel::testing {
 
 using Function = std::function<Tensor(const Tensors& inputs)>;
 
-/// Compares the gradient of sum(f(x) * v), v fixed and irregular, with central differences over every element of every
-/// input that requires a gradient. Returns an empty string, or what differs. Inputs must be float64.
+/// Compares the gradient of sum(f(x) * v), v fixed and irregular, with central differences over every element
+/// of every input that requires a gradient. Returns an empty string, or what differs. Inputs must be float64.
 std::string gradcheck(const Function& f, const Tensors& inputs);
 
 /// The same for the gradient itself, as a function of the inputs and of v.
