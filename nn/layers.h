@@ -10,7 +10,7 @@
 
 namespace grapnel::nn {
 
-/// weight (out, in/groups, R, S), bias (out). Kaiming-uniform start as in PyTorch.
+/// weight (out, in/groups, R, S), bias (out); x (N,in,H,W). Starts as in PyTorch (init.h).
 class Conv2d : public Module {
  public:
   Conv2d(std::int64_t in_channels, std::int64_t out_channels, std::pair<std::int64_t, std::int64_t> kernel,
@@ -29,7 +29,8 @@ class Conv2d : public Module {
   Conv2dOptions options_;
 };
 
-/// weight, bias, running_mean, running_var (channels) and num_batches_tracked (int64 scalar).
+/// weight, bias, running_mean, running_var (channels) and num_batches_tracked (int64 scalar); x
+/// (N,channels,H,W).
 class BatchNorm2d : public Module {
  public:
   explicit BatchNorm2d(std::int64_t channels, double eps = 1e-5, double momentum = 0.1);
@@ -50,7 +51,7 @@ class BatchNorm2d : public Module {
   double eps_, momentum_;
 };
 
-/// weight (out, in), bias (out).
+/// weight (out, in), bias (out); x (..., in). Starts as in PyTorch (init.h).
 class Linear : public Module {
  public:
   Linear(std::int64_t in_features, std::int64_t out_features, bool bias = true);
@@ -68,7 +69,7 @@ class ReLU : public Module {
  public:
   explicit ReLU(bool inplace = false) : inplace_(inplace) {}
   std::string type_name() const override { return "ReLU"; }
-  std::string settings() const override { return inplace_ ? "inplace" : ""; }
+  std::string settings() const override { return inplace_ ? "inplace=True" : ""; }
 
  protected:
   Tensor forward(const Tensor& x) override;
@@ -103,6 +104,7 @@ class AdaptiveAvgPool2d : public Module {
   std::int64_t out_h_, out_w_;
 };
 
+/// The identity unless training.
 class Dropout : public Module {
  public:
   explicit Dropout(double p = 0.5) : p_(p) {}
@@ -125,27 +127,27 @@ class Flatten : public Module {
   Tensor forward(const Tensor& x) override;
 };
 
-/// Children "0", "1", ... run one after the other.
-class Sequential : public Module {
- public:
-  Sequential() = default;
-  explicit Sequential(const std::vector<std::shared_ptr<Module>>& modules);
-  std::string type_name() const override { return "Sequential"; }
-  void push_back(std::shared_ptr<Module> module);
-
- protected:
-  Tensor forward(const Tensor& x) override;
-};
-
-/// Children "0", "1", ... that somebody else runs.
+/// Children "0", "1", ... that somebody else runs; calling the list itself is an Error.
 class ModuleList : public Module {
  public:
   ModuleList() = default;
   explicit ModuleList(const std::vector<std::shared_ptr<Module>>& modules);
   std::string type_name() const override { return "ModuleList"; }
+
   void push_back(std::shared_ptr<Module> module);
+  /// Throws NameError beyond the end.
   Module& operator[](std::size_t index);
   std::size_t size() const { return named_children().size(); }
+};
+
+/// Children "0", "1", ... run one after the other.
+class Sequential : public ModuleList {
+ public:
+  using ModuleList::ModuleList;
+  std::string type_name() const override { return "Sequential"; }
+
+ protected:
+  Tensor forward(const Tensor& x) override;
 };
 
 }  // namespace grapnel::nn

@@ -1,7 +1,7 @@
 // Module: a named tree of parameters, buffers and children, called through its hooks.
 //
-// `module(x)` is the only way to run one: hooks before, forward, hooks after. Read next: module_call.cpp (the order of
-// hooks and how the backward hooks enter the graph), layers.h, resnet.h.
+// `module(x)` is the only way to run one: hooks before, forward, hooks after. Read next: module_call.cpp (the
+// order of hooks and how the backward hooks enter the graph), layers.h, resnet.h.
 #pragma once
 
 #include <functional>
@@ -18,18 +18,25 @@
 namespace grapnel::nn {
 
 class Module;
+struct ModuleHooks;  // module_hooks.h
 
 /// Each hook may return a replacement list of the same length, or nothing.
 using ForwardPreHook = std::function<std::optional<Tensors>(Module&, const Tensors& inputs)>;
-using ForwardHook = std::function<std::optional<Tensors>(Module&, const Tensors& inputs, const Tensors& outputs)>;
+using ForwardHook =
+    std::function<std::optional<Tensors>(Module&, const Tensors& inputs, const Tensors& outputs)>;
 using BackwardPreHook = std::function<std::optional<Tensors>(Module&, const Tensors& grad_outputs)>;
 using BackwardHook =
     std::function<std::optional<Tensors>(Module&, const Tensors& grad_inputs, const Tensors& grad_outputs)>;
 
 struct HookOptions {
   bool prepend = false;      ///< run before the hooks already there
-  bool always_call = false;  ///< forward hooks: also when forward throws
+  bool always_call = false;  ///< forward hooks: also when the call throws; no outputs if forward did
   std::string name;          ///< shown when the hook throws, and when hooks are listed
+};
+
+/// The names of a module's hooks, in the order they run; an unnamed one is "".
+struct HookNames {
+  std::vector<std::string> forward_pre, forward, full_backward_pre, full_backward;
 };
 
 /// Name -> tensor, in registration order.
@@ -50,16 +57,22 @@ class Module : public std::enable_shared_from_this<Module> {
   /// One line of settings for the printed tree, such as "64, 64, kernel_size=3".
   virtual std::string settings() const { return {}; }
 
-  // --- the tree; names are dotted paths from here, as in torchvision ----------------------------------------------
+  // --- the tree; names are dotted paths from here, as in torchvision ---
   /// The module at "layer4.1.conv2"; "" is this one. Throws NameError listing what exists near the name.
   Module& at(std::string_view path);
+  /// Its path from the root of the tree it was first registered in; "" for a root.
+  std::string path() const;
   /// Itself ("") and all descendants, parents first, in registration order; a shared module appears once.
   std::vector<std::pair<std::string, Module*>> named_modules();
-  std::vector<std::pair<std::string, std::shared_ptr<Module>>> named_children() const;
+  const std::vector<std::pair<std::string, std::shared_ptr<Module>>>& named_children() const {
+    return children_;
+  }
+  /// Without the absent ones; a parameter shared by several modules appears once, under its first name.
   NamedTensors named_parameters();
   NamedTensors named_buffers();
   Tensors parameters();
-  /// Parameters and buffers of each module before its children's, as PyTorch orders them. Shares memory with the module.
+  /// Parameters and buffers of each module before its children's, as in PyTorch. Shares memory with the
+  /// module.
   NamedTensors state_dict();
 
   /// What load_state_dict found wrong.
@@ -67,11 +80,12 @@ class Module : public std::enable_shared_from_this<Module> {
     std::vector<std::string> missing, unexpected, mismatched;
     bool ok() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
   };
-  /// Copies values in by name, converting the element type. If strict (otherwise only for wrong shapes), throws NameError
-  /// with the complete report and changes nothing. `num_batches_tracked` may always be absent.
+  /// Copies values in by name, converting the element type. If strict (otherwise only for wrong shapes),
+  /// throws NameError with the complete report and changes nothing. `num_batches_tracked` may always be
+  /// absent.
   LoadReport load_state_dict(const NamedTensors& state, bool strict = true);
 
-  // --- modes ------------------------------------------------------------------------------------------------------
+  // --- modes ---
   bool training() const { return training_; }
   virtual void train(bool training = true);
   void eval() { train(false); }
@@ -80,24 +94,27 @@ class Module : public std::enable_shared_from_this<Module> {
   void set_requires_grad(bool requires_grad);
   void zero_grad();
 
-  // --- hooks (../engine/README.md and README.md tell their order) -------------------------------------------------
+  // --- hooks; README.md tells their order ---
   HookHandle register_forward_pre_hook(ForwardPreHook hook, HookOptions options = {});
   HookHandle register_forward_hook(ForwardHook hook, HookOptions options = {});
   /// Sees d/d(outputs) before the module's own backward.
   HookHandle register_full_backward_pre_hook(BackwardPreHook hook, HookOptions options = {});
-  /// Sees d/d(inputs) and d/d(outputs) after the module's own backward; an input that needs no gradient has an unset slot.
+  /// Sees d/d(inputs) and d/d(outputs) after the module's own backward; the slot of an input that needs no
+  /// gradient is unset. Does not fire once the module is gone.
   HookHandle register_full_backward_hook(BackwardHook hook, HookOptions options = {});
+  HookNames hook_names() const;
   /// Removes every hook of this module.
   void clear_hooks();
 
  protected:
   Module();
 
-  /// What the module computes. Override the one with one tensor, or the one with lists.
+  /// What the module computes. Override the first, or the second for several inputs or outputs.
   virtual Tensor forward(const Tensor& input);
-  virtual Tensors forward(const Tensors& inputs);
+  virtual Tensors forward_list(const Tensors& inputs);
 
-  /// Makes `tensor` a leaf that requires a gradient and gives it a name. An undefined tensor registers an absent parameter.
+  /// Makes `tensor` a leaf that requires a gradient and gives it a name. An undefined tensor registers an
+  /// absent parameter. Throws NameError if the name is empty, taken or contains a dot (so do the other two).
   Tensor& register_parameter(std::string name, Tensor tensor);
   Tensor& register_buffer(std::string name, Tensor tensor);
   template <class M>
@@ -107,15 +124,20 @@ class Module : public std::enable_shared_from_this<Module> {
   }
 
  private:
-  struct Hooks;
+  // Stable addresses: layers keep references to their parameters.
+  using NamedSlots = std::vector<std::pair<std::string, std::unique_ptr<Tensor>>>;
   friend struct HookedCall;
 
   void add_child(std::string name, std::shared_ptr<Module> child);
+  Tensor& add_slot(NamedSlots& slots, std::string name, Tensor tensor);
+  void check_free(const std::string& name) const;
+  NamedTensors named_slots(NamedSlots Module::*slots);
+  ModuleHooks& hooks();
 
-  // Stable addresses: layers keep references to their parameters.
-  std::vector<std::pair<std::string, std::unique_ptr<Tensor>>> parameters_, buffers_;
+  NamedSlots parameters_, buffers_;
   std::vector<std::pair<std::string, std::shared_ptr<Module>>> children_;
-  std::unique_ptr<Hooks> hooks_;  // made on first registration
+  Module* parent_ = nullptr;            // where it was first registered; cleared when that dies
+  std::shared_ptr<ModuleHooks> hooks_;  // made on first use; the graph holds it weakly
   bool training_ = true;
 };
 

@@ -1,4 +1,4 @@
-// VGG16 without batch norm (Simonyan & Zisserman, 2015), module and parameter names as in torchvision.
+// VGG16 without batch norm (Simonyan & Zisserman, ICLR 2015), module and parameter names as in torchvision.
 #pragma once
 
 #include <memory>

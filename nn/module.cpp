@@ -1,0 +1,233 @@
+// The tree: names, state, modes. How a module is called is in module_call.cpp.
+#include "grapnel/nn/module.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "grapnel/engine/grad_mode.h"
+
+namespace grapnel::nn {
+namespace {
+
+std::string join(std::string_view path, std::string_view name) {
+  return path.empty() ? std::string(name) : std::string(path) + "." + std::string(name);
+}
+
+std::string list(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+bool may_be_absent(std::string_view name) {
+  return name == "num_batches_tracked" || name.ends_with(".num_batches_tracked");
+}
+
+std::string shape_of(const Tensor& tensor) {
+  return tensor.defined() ? to_string(tensor.shape()) : "nothing";
+}
+
+/// "load_state_dict: 1 missing (fc.bias); ..." with every finding.
+std::string describe(const Module::LoadReport& report) {
+  std::string text;
+  const auto add = [&text](const std::vector<std::string>& names, const char* what) {
+    if (names.empty()) return;
+    text += (text.empty() ? "" : "; ") + std::to_string(names.size()) + " " + what + " (" + list(names) + ")";
+  };
+  add(report.missing, "missing");
+  add(report.unexpected, "unexpected");
+  add(report.mismatched, "of another shape");
+  return "load_state_dict: " + text + "; nothing was loaded";
+}
+
+}  // namespace
+
+Module::Module() = default;
+
+Module::~Module() {
+  for (const auto& [name, child] : children_)
+    if (child->parent_ == this) child->parent_ = nullptr;
+}
+
+// --- building
+// ---------------------------------------------------------------------------------------------------------
+
+void Module::check_free(const std::string& name) const {
+  const auto taken = [&name](const auto& list) {
+    return std::any_of(list.begin(), list.end(), [&name](const auto& entry) { return entry.first == name; });
+  };
+  if (name.empty() || name.find('.') != std::string::npos)
+    throw NameError(type_name() + ": \"" + name +
+                    "\" cannot name a part of it; it must be non-empty and without a dot");
+  if (taken(parameters_) || taken(buffers_) || taken(children_))
+    throw NameError(type_name() + ": \"" + name + "\" is registered already");
+}
+
+Tensor& Module::add_slot(NamedSlots& slots, std::string name, Tensor tensor) {
+  check_free(name);
+  slots.emplace_back(std::move(name), std::make_unique<Tensor>(std::move(tensor)));
+  return *slots.back().second;
+}
+
+Tensor& Module::register_parameter(std::string name, Tensor tensor) {
+  if (tensor.defined()) {
+    if (!tensor.is_leaf()) tensor = tensor.detach();
+    tensor.set_requires_grad();
+  }
+  return add_slot(parameters_, std::move(name), std::move(tensor));
+}
+
+Tensor& Module::register_buffer(std::string name, Tensor tensor) {
+  return add_slot(buffers_, std::move(name), std::move(tensor));
+}
+
+void Module::add_child(std::string name, std::shared_ptr<Module> child) {
+  check_free(name);
+  if (!child) throw NameError(type_name() + ": \"" + name + "\" is no module but a null pointer");
+  if (!child->parent_) child->parent_ = this;
+  children_.emplace_back(std::move(name), std::move(child));
+}
+
+// --- looking
+// ----------------------------------------------------------------------------------------------------------
+
+Module& Module::at(std::string_view path) {
+  Module* module = this;
+  for (std::string_view rest = path; !rest.empty();) {
+    const std::string_view name = rest.substr(0, rest.find('.'));
+    const auto found = std::find_if(module->children_.begin(), module->children_.end(),
+                                    [name](const auto& child) { return child.first == name; });
+    if (found == module->children_.end()) {
+      std::vector<std::string> names;
+      for (const auto& child : module->children_) names.push_back(child.first);
+      const std::string where(path.substr(0, path.size() - rest.size()));
+      throw NameError("no module \"" + std::string(path) + "\": " +
+                      (where.empty() ? "the root" : "\"" + where.substr(0, where.size() - 1) + "\"") + " (" +
+                      module->type_name() + ") has " + (names.empty() ? "no children" : list(names)));
+    }
+    module = found->second.get();
+    rest.remove_prefix(std::min(name.size() + 1, rest.size()));
+  }
+  return *module;
+}
+
+std::string Module::path() const {
+  if (!parent_) return {};
+  const auto self = std::find_if(parent_->children_.begin(), parent_->children_.end(),
+                                 [this](const auto& child) { return child.second.get() == this; });
+  return join(parent_->path(), self->first);
+}
+
+std::vector<std::pair<std::string, Module*>> Module::named_modules() {
+  std::vector<std::pair<std::string, Module*>> result;
+  std::unordered_set<Module*> seen;
+  const auto visit = [&](const auto& self, Module& module, const std::string& path) -> void {
+    if (!seen.insert(&module).second) return;
+    result.emplace_back(path, &module);
+    for (const auto& [name, child] : module.children_) self(self, *child, join(path, name));
+  };
+  visit(visit, *this, "");
+  return result;
+}
+
+NamedTensors Module::named_slots(NamedSlots Module::*slots) {
+  NamedTensors result;
+  std::unordered_set<const TensorImpl*> seen;
+  for (const auto& [path, module] : named_modules())
+    for (const auto& [name, slot] : module->*slots)
+      if (slot->defined() && seen.insert(slot->impl().get()).second)
+        result.emplace_back(join(path, name), *slot);
+  return result;
+}
+
+NamedTensors Module::named_parameters() {
+  return named_slots(&Module::parameters_);
+}
+NamedTensors Module::named_buffers() {
+  return named_slots(&Module::buffers_);
+}
+
+Tensors Module::parameters() {
+  Tensors result;
+  for (auto& [name, tensor] : named_parameters()) result.push_back(std::move(tensor));
+  return result;
+}
+
+// --- state
+// ------------------------------------------------------------------------------------------------------------
+
+NamedTensors Module::state_dict() {
+  // Unlike named_modules, shared modules and parameters appear under each of their names: a file must hold
+  // them all.
+  NamedTensors result;
+  const auto visit = [&](const auto& self, Module& module, const std::string& path) -> void {
+    for (const NamedSlots* slots : {&module.parameters_, &module.buffers_})
+      for (const auto& [name, slot] : *slots)
+        if (slot->defined()) result.emplace_back(join(path, name), slot->detach());
+    for (const auto& [name, child] : module.children_) self(self, *child, join(path, name));
+  };
+  visit(visit, *this, "");
+  return result;
+}
+
+Module::LoadReport Module::load_state_dict(const NamedTensors& state, bool strict) {
+  LoadReport report;
+  std::unordered_map<std::string_view, const Tensor*> given;
+  for (const auto& [name, tensor] : state)
+    if (!given.emplace(name, &tensor).second) report.unexpected.push_back(name + " a second time");
+
+  std::vector<std::pair<Tensor, const Tensor*>> copies;
+  for (const auto& [name, own] : state_dict()) {
+    const auto found = given.find(name);
+    if (found == given.end()) {
+      if (!may_be_absent(name)) report.missing.push_back(name);
+      continue;
+    }
+    const Tensor& value = *found->second;
+    if (!value.defined() || value.shape() != own.shape())
+      report.mismatched.push_back(name + ": got " + shape_of(value) + ", the net has " + shape_of(own));
+    copies.emplace_back(own, &value);
+    given.erase(found);
+  }
+  for (const auto& [name, tensor] : state)
+    if (const auto left = given.find(name); left != given.end() && left->second == &tensor)
+      report.unexpected.push_back(name);
+
+  if (!report.mismatched.empty() || (strict && !report.ok())) throw NameError(describe(report));
+  NoGrad no_grad;
+  for (const auto& [own, value] : copies) own.copy_(*value);
+  return report;
+}
+
+// --- modes
+// ------------------------------------------------------------------------------------------------------------
+
+void Module::train(bool training) {
+  training_ = training;
+  for (const auto& [name, child] : children_) child->train(training);
+}
+
+void Module::to(DType type) {
+  if (!is_floating(type))
+    throw TypeError("Module::to: parameters need a floating type, got " + std::string(name(type)));
+  std::unordered_map<const TensorImpl*, Tensor> converted;  // a tensor shared by several modules stays shared
+  for (const auto& [path, module] : named_modules())
+    for (NamedSlots* slots : {&module->parameters_, &module->buffers_})
+      for (auto& [name, slot] : *slots) {
+        if (!slot->defined() || !is_floating(slot->dtype()) || slot->dtype() == type) continue;
+        const auto [entry, first] = converted.try_emplace(slot->impl().get());
+        if (first) entry->second = slot->detach().to(type).set_requires_grad(slot->requires_grad());
+        *slot = entry->second;
+      }
+}
+
+void Module::set_requires_grad(bool requires_grad) {
+  for (const Tensor& parameter : parameters()) parameter.set_requires_grad(requires_grad);
+}
+
+void Module::zero_grad() {
+  for (const Tensor& parameter : parameters()) parameter.set_grad({});
+}
+
+}  // namespace grapnel::nn
