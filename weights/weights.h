@@ -24,7 +24,7 @@ using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 struct Limits {
   std::uint64_t json_bytes = 16 << 20;     ///< header of a safetensors file
   std::uint64_t pickle_bytes = 16 << 20;   ///< one pickle
-  std::uint64_t pickle_memory = 10 << 20;  ///< values made from one pickle
+  std::uint64_t pickle_memory = 12 << 20;  ///< values made from one pickle
   std::uint64_t pickle_opcodes = 1'000'000;
   std::size_t pickle_memo = 100'000;  ///< remembered values
   std::size_t depth = 64;             ///< containers inside containers

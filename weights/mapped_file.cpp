@@ -1,0 +1,101 @@
+// Mapping, and the one place where refusals are worded.
+#include "grapnel/weights/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <bit>
+#include <cerrno>
+
+#include "grapnel/engine/error.h"
+
+namespace grapnel::weights {
+
+static_assert(std::endian::native == std::endian::little, "files are seen in place and are little-endian");
+
+namespace {
+
+struct Descriptor {
+  int value;
+  ~Descriptor() {
+    if (value >= 0) close(value);
+  }
+};
+
+}  // namespace
+
+MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
+  // Without O_NONBLOCK, opening a pipe would wait for its writer.
+  Descriptor file{open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  struct stat status {};
+  if (file.value < 0 || fstat(file.value, &status) != 0)
+    throw FileError(path_ + ": cannot open: " + std::strerror(errno));
+  if (!S_ISREG(status.st_mode)) throw FileError(path_ + ": not a regular file, expected a weight file");
+  if (status.st_size == 0) throw FileError(path_ + ": the file is empty, expected a weight file");
+
+  size_ = static_cast<std::uint64_t>(status.st_size);
+  // Nothing is reserved for pages that may never be written.
+  void* data = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file.value, 0);
+  if (data == MAP_FAILED) throw FileError(path_ + ": cannot map: " + std::strerror(errno));
+  data_ = static_cast<std::byte*>(data);
+}
+
+MappedFile::~MappedFile() {
+  munmap(data_, size_);
+}
+
+Section Section::part(std::string entry, std::uint64_t at, std::uint64_t size) const {
+  bytes(at, size);
+  return {file_, std::move(entry), begin_ + at, size};
+}
+
+void Section::refuse(std::uint64_t at, const std::string& message) const {
+  throw FileError(file_->path() + ": entry " + quoted(entry_) + ", offset " + std::to_string(begin_ + at) +
+                  ": " + message);
+}
+
+void Section::refuse_end(std::uint64_t at, std::uint64_t count) const {
+  refuse(at, "ends after " + std::to_string(at < size_ ? size_ - at : 0) + " bytes, expected " +
+                 std::to_string(count) + " here");
+}
+
+std::string quoted(std::string_view text) {
+  constexpr std::size_t kLongest = 80;
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string result = "'";
+  for (char c : text.substr(0, kLongest)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte < 0x7f)
+      result += c;
+    else
+      result += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
+  }
+  return result + (text.size() > kLongest ? "...'" : "'");
+}
+
+bool is_utf8(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const auto byte = [&](std::size_t k) { return static_cast<unsigned char>(text[k]); };
+    const unsigned lead = byte(i);
+    const std::size_t length = lead < 0x80   ? 1
+                               : lead < 0xc2 ? 0
+                               : lead < 0xe0 ? 2
+                               : lead < 0xf0 ? 3
+                               : lead < 0xf5 ? 4
+                                             : 0;
+    if (length == 0 || length > text.size() - i) return false;
+    for (std::size_t k = 1; k < length; ++k)
+      if ((byte(i + k) & 0xc0) != 0x80) return false;
+    // Overlong forms, surrogates, and beyond U+10FFFF show in the second byte.
+    if (lead == 0xe0 && byte(i + 1) < 0xa0) return false;
+    if (lead == 0xed && byte(i + 1) > 0x9f) return false;
+    if (lead == 0xf0 && byte(i + 1) < 0x90) return false;
+    if (lead == 0xf4 && byte(i + 1) > 0x8f) return false;
+    i += length;
+  }
+  return true;
+}
+
+}  // namespace grapnel::weights
