@@ -115,7 +115,8 @@ int ClassNames::find(std::string_view text) const {
 
   const std::vector<int> classes = with_label(wanted);
   if (classes.size() == 1) return classes.front();
-  const std::string quoted = "\"" + std::string(text) + "\"";
+  std::string quoted(1, '"');
+  quoted.append(text).append(1, '"');
   if (classes.size() > 1)
     throw NameError(quoted + " could be " + list(classes) + "; give the number" +
                     (wordnet_ids_.empty() ? "" : " or the WordNet id"));

@@ -4,8 +4,8 @@
 // (picture_scan.h) and decoded under a memory budget, so a hostile one costs one FileError, not the program.
 //   - alpha is dropped without compositing, grey becomes three equal channels, a palette is looked up: as
 //     `PIL.Image.open(f).convert("RGB")` does.
-//   - 16 bits a channel keep their upper 8 bits. (Pillow does so for RGB, but for grey it clips at 255; we do
-//   not.)
+//   - 16 bits a channel keep their upper 8 bits, as in Pillow; 16-bit grey, which Pillow clips at 255, is
+//   refused.
 //   - CMYK JPEGs are converted if they carry Adobe's marker, as nearly all do; refused otherwise.
 //   - EXIF orientation is not applied, as in `PIL.Image.open` and therefore in torchvision: a picture that a
 //   viewer shows

@@ -1,10 +1,11 @@
 // Pillow's bilinear resize, bit for bit.
 //
 // Each output pixel is a weighted mean of input pixels under a triangle as wide as the scale factor (never
-// narrower than one input pixel on each side), so that shrinking does not alias. The filter is separable:
-// rows first, the result rounded to 8 bits, then columns. Weights are fixed point with 22 fraction bits: 8
-// bits of pixel, and 2 left against overflow. An axis that keeps its size is skipped, as Pillow does. Source
-// of the arithmetic: Pillow, libImaging/Resample.c.
+// narrower than one input pixel on each side), so that shrinking does not alias. The filter is separable: one
+// pass along the rows and one along the columns, the result between them rounded to 8 bits, so that their
+// order shows in the last bit. Weights are fixed point with 22 fraction bits: 8 bits of pixel, and 2 left
+// against overflow. An axis that keeps its size is skipped. Source of the arithmetic: Pillow,
+// src/libImaging/Resample.c.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -106,14 +107,24 @@ Image resize_height(const Image& image, int height) {
   return out;
 }
 
+/// Pillow 13 begins with the columns where the height shrinks by much more than the width, as for portraits
+/// taller than 2:1. Its predecessors always begin with the rows, and differ from it by one level in some
+/// pixels of such pictures.
+bool columns_first(const Image& image, int height, int width) {
+  return height < image.height() &&
+         image.height() - height > 2 * (static_cast<std::int64_t>(image.width()) - width);
+}
+
 }  // namespace
 
 Image resize(const Image& image, int height, int width) {
   if (image.empty() || height < 1 || width < 1)
     throw ShapeError("resize: cannot bring a picture of " + to_string(image) + " to " +
                      std::to_string(height) + "x" + std::to_string(width));
-  Image out = width == image.width() ? image : resize_width(image, width);
-  return height == out.height() ? out : resize_height(out, height);
+  if (height == image.height()) return width == image.width() ? image : resize_width(image, width);
+  if (width == image.width()) return resize_height(image, height);
+  return columns_first(image, height, width) ? resize_width(resize_height(image, height), width)
+                                             : resize_height(resize_width(image, width), height);
 }
 
 }  // namespace grapnel::viz

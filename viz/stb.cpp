@@ -150,7 +150,7 @@ Image decode(std::span<const std::uint8_t> bytes, const std::string& name, std::
   if (bytes.size() > INT_MAX) throw FileError(name + ": is too large");
   const stbi_uc* pixels =
       stbi_load_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height, &channels, 0);
-  if (!pixels) throw FileError(name + ": is damaged (" + stbi_failure_reason() + ")");
+  if (!pixels) throw FileError(name + ": cannot be decoded (" + stbi_failure_reason() + ")");
 
   // `channels` tells what the file has; for four-component JPEGs stb gives three.
   const bool jpeg = bytes[0] == 0xff;
