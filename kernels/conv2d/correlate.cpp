@@ -12,8 +12,17 @@
 namespace grapnel::kernels {
 namespace {
 
-constexpr std::int64_t kBandFloats =
-    96 * 1024;  // of input: with the output and a panel, within 1 MB of cache
+// What the second-level cache holds at a time, in floats: the input of a band, and a slice of a panel of
+// weights with the next one on its way.
+constexpr std::int64_t kBandFloats = 96 * 1024;
+constexpr std::int64_t kSliceFloats = 75 * 1024;
+
+/// The pixels of one tile: up to two runs of kRun, where they read and where they write.
+struct Spot {
+  int rows;
+  std::int64_t in, in_run;    // from the band's input
+  std::int64_t out, out_run;  // from the output
+};
 
 class Correlator {
  public:
@@ -25,93 +34,105 @@ class Correlator {
         packed_(packed + c.packed),
         bias_(bias),
         reader_(c.h, c.w, c.groups * c.inputs, in),
-        whole_rows_(c.w.taps == 1 || (c.w.step == 1 && c.groups == 1)) {}
+        whole_rows_(c.w.taps == 1 || (c.w.step == 1 && c.groups == 1)),
+        in_pixel_(c.groups * c.inputs),
+        out_pixel_(c.groups * c.outputs) {}
 
   void run() const {
-    const std::int64_t panels = c_.groups * c_.panels(kernel_.panel);
     // In units of one row of pixels x one panel, which takes as many steps of the micro-kernel as the row has
     // pixels, times depth. A thread copies the input of its rows and fetches the weights of its panels: half
     // a step a float.
     const double steps = 2.0 * static_cast<double>(std::max<std::int64_t>(1, c_.w.out * c_.depth()));
-    const Work work{c_.images * c_.h.out, panels, static_cast<double>(reader_.floats_per_row()) / steps,
+    const Work work{c_.images * c_.h.out, c_.groups * c_.panels(kernel_.panel),
+                    static_cast<double>(reader_.floats_per_row()) / steps,
                     static_cast<double>(c_.depth() * kernel_.panel) / steps};
-    parallel_grid(work, [&](Range rows, Range columns) { part(rows, columns); });
-  }
-
- private:
-  void part(Range rows, Range panels) const {
-    const std::int64_t most =
-        std::max<std::int64_t>(1, kBandFloats / std::max<std::int64_t>(1, reader_.floats_per_row()));
-    for_each_band(rows, c_.h.out, most, [&](const Band& band) {
-      const BandInput input = reader_.read(band);
-      static thread_local Scratch<std::int64_t> scratch;
-      Tile tile = start_tile(input, scratch);
-      for (std::int64_t p = panels.begin; p < panels.end; ++p) one_panel(tile, band, input, p);
+    const std::int64_t most = std::max<std::int64_t>(1, kBandFloats / reader_.floats_per_row());
+    parallel_grid(work, [&](Range rows, Range panels) {
+      for_each_band(rows, c_.h.out, most, [&](const Band& band) { one_band(band, panels); });
     });
   }
 
-  /// What all tiles of a band have in common.
-  Tile start_tile(const BandInput& input, Scratch<std::int64_t>& scratch) const {
-    const std::int64_t pixel = c_.groups * c_.inputs;
+ private:
+  void one_band(const Band& band, Range panels) const {
+    const BandInput input = reader_.read(band);
     Tile tile{};
-    tile.segments = whole_rows_ ? c_.h.taps : c_.h.taps * c_.w.taps;
     tile.depth = whole_rows_ ? c_.w.taps * c_.inputs : c_.inputs;
-    std::int64_t* offsets = scratch.get(static_cast<std::size_t>(tile.segments));
-    for (std::int64_t g = 0; g < tile.segments; ++g) {
-      offsets[g] = whole_rows_ ? g * c_.h.step * input.row
-                               : g / c_.w.taps * c_.h.step * input.row + g % c_.w.taps * c_.w.step * pixel;
-    }
-    tile.a_offset = offsets;
-    tile.a_row = c_.w.stride * pixel;
+    tile.a_row = c_.w.stride * in_pixel_;
     tile.a_col = 1;
-    tile.c_row = c_.w.place_step * c_.groups * c_.outputs;
-    return tile;
+    tile.c_row = c_.w.place_step * out_pixel_;
+
+    static thread_local Scratch<std::int64_t> offset_scratch;
+    const std::int64_t segments = whole_rows_ ? c_.h.taps : c_.h.taps * c_.w.taps;
+    std::int64_t* offsets = offset_scratch.get(static_cast<std::size_t>(segments));
+    for (std::int64_t g = 0; g < segments; ++g) {
+      const std::int64_t r = whole_rows_ ? g : g / c_.w.taps, s = whole_rows_ ? 0 : g % c_.w.taps;
+      offsets[g] = r * c_.h.step * input.row + s * c_.w.step * in_pixel_;
+    }
+
+    static thread_local Scratch<Spot> spot_scratch;
+    Spot* spots =
+        spot_scratch.get(static_cast<std::size_t>(band.count() * ceil_div(c_.w.out, kernel_.max_rows)));
+    const std::int64_t spot_count = find_spots(band, input, tile, spots);
+    tile.prefetch_step = ceil_div(kernel_.panel, spot_count);
+
+    const std::int64_t slices = std::max<std::int64_t>(1, ceil_div(c_.depth() * kernel_.panel, kSliceFloats));
+    for (std::int64_t p = panels.begin; p < panels.end; ++p) {
+      const std::int64_t group = p / c_.panels(kernel_.panel);
+      const std::int64_t first = p % c_.panels(kernel_.panel) * kernel_.panel;
+      const std::int64_t channel = group * c_.outputs + first;
+      tile.columns = static_cast<int>(std::min<std::int64_t>(kernel_.panel, c_.outputs - first));
+      const float* panel = packed_ + p * c_.depth() * kernel_.panel;
+      for (std::int64_t slice = 0; slice < slices; ++slice) {
+        const Range part = part_of(segments, slice, slices);
+        tile.segments = part.size();
+        tile.a_offset = offsets + part.begin;
+        tile.b = panel + part.begin * tile.depth * kernel_.panel;
+        tile.prefetch =
+            tile.b + part.size() * tile.depth * kernel_.panel;  // the next slice, or the next panel
+        for (std::int64_t i = 0; i < spot_count; ++i) {
+          tile.rows = spots[i].rows;
+          tile.a = input.data + group * c_.inputs + spots[i].in;
+          tile.a_run = spots[i].in_run;
+          tile.c = out_ + channel + spots[i].out;
+          tile.c_run = spots[i].out_run;
+          if (slice > 0) {
+            tile.init = tile.c;
+            tile.init_row = tile.c_row;
+            tile.init_run = tile.c_run;
+          } else {
+            tile.init = bias_ ? bias_ + channel : nullptr;
+            tile.init_row = tile.init_run = 0;
+          }
+          kernel_.tile(tile);
+          tile.prefetch += tile.prefetch_step * tile.segments * tile.depth;
+        }
+      }
+    }
   }
 
-  void one_panel(Tile tile, const Band& band, const BandInput& input, std::int64_t p) const {
-    const std::int64_t group = p / c_.panels(kernel_.panel);
-    const std::int64_t first = p % c_.panels(kernel_.panel) * kernel_.panel;
-    const std::int64_t channel = group * c_.outputs + first;
-    tile.columns = static_cast<int>(std::min<std::int64_t>(kernel_.panel, c_.outputs - first));
-    tile.b = packed_ + p * c_.depth() * kernel_.panel;
-    tile.init = bias_ ? bias_ + channel : nullptr;
-
-    // Rows of seven pixels, as deep layers have, fill a tile two at a time.
+  /// Cuts the band's rows into tiles. Rows of seven pixels, as deep layers have, share one, two at a time.
+  std::int64_t find_spots(const Band& band, const BandInput& input, const Tile& tile, Spot* spots) const {
     const bool paired = c_.w.out == kRun && kernel_.max_rows >= 2 * kRun;
     const std::int64_t tiles = ceil_div(c_.w.out, kernel_.max_rows);
+    std::int64_t count = 0;
     for (std::int64_t q = 0; q < band.count(); ++q) {
-      const float* a = a_at(band, input, q) + group * c_.inputs;
-      float* c = c_at(band, q) + channel;
-      tile.a_run = kRun * tile.a_row;
-      tile.c_run = kRun * tile.c_row;
-      if (paired && q + 1 < band.count()) {
-        tile.rows = 2 * kRun;
-        tile.a = a;
-        tile.c = c;
-        ++q;
-        tile.a_run = a_at(band, input, q) + group * c_.inputs - a;
-        tile.c_run = c_at(band, q) + channel - c;
-        kernel_.tile(tile);
+      const std::int64_t image = q / band.rows.size(), row = q % band.rows.size();
+      const std::int64_t place = c_.h.place + (band.rows.begin + row) * c_.h.place_step;
+      const std::int64_t in = image * input.image + row * c_.h.stride * input.row;
+      const std::int64_t out =
+          (((band.images.begin + image) * c_.h.length + place) * c_.w.length + c_.w.place) * out_pixel_;
+      if (paired && q % 2 == 1) {
+        Spot& pair = spots[count - 1];
+        pair = {2 * kRun, pair.in, in - pair.in, pair.out, out - pair.out};
         continue;
       }
       for (std::int64_t t = 0; t < tiles; ++t) {
         const Range pixels = part_of(c_.w.out, t, tiles);
-        tile.rows = static_cast<int>(pixels.size());
-        tile.a = a + pixels.begin * tile.a_row;
-        tile.c = c + pixels.begin * tile.c_row;
-        kernel_.tile(tile);
+        spots[count++] = {static_cast<int>(pixels.size()), in + pixels.begin * tile.a_row, kRun * tile.a_row,
+                          out + pixels.begin * tile.c_row, kRun * tile.c_row};
       }
     }
-  }
-
-  /// Input and output of the band's q-th row, its images one after another.
-  const float* a_at(const Band& band, const BandInput& input, std::int64_t q) const {
-    return input.data + q / band.rows.size() * input.image + q % band.rows.size() * c_.h.stride * input.row;
-  }
-  float* c_at(const Band& band, std::int64_t q) const {
-    const std::int64_t image = band.images.begin + q / band.rows.size();
-    const std::int64_t row = c_.h.place + (band.rows.begin + q % band.rows.size()) * c_.h.place_step;
-    return out_ + ((image * c_.h.length + row) * c_.w.length + c_.w.place) * c_.groups * c_.outputs;
+    return count;
   }
 
   const MicroKernel& kernel_;
@@ -120,7 +141,8 @@ class Correlator {
   const float* packed_;
   const float* bias_;
   InputReader reader_;
-  bool whole_rows_;
+  bool whole_rows_;  // one segment per kernel row
+  std::int64_t in_pixel_, out_pixel_;
 };
 
 }  // namespace

@@ -32,6 +32,10 @@ struct Tile {
   std::int64_t c_row, c_run;
   const float* init;
   std::int64_t init_row, init_run;
+  // Memory a later tile will read: brought nearer while this one computes, prefetch_step floats a step of the
+  // sum.
+  const float* prefetch;
+  std::int64_t prefetch_step;
 };
 
 /// What one instruction set offers. Sums run in the same order in every tile size: cutting the work
@@ -39,12 +43,15 @@ struct Tile {
 struct MicroKernel {
   int max_rows;
   int panel;  // columns of a packed panel of B
+  int lanes;  // floats in a vector; divides panel
   void (*tile)(const Tile& tile);
   /// out[i] = sum over k of a[i * a_row + k] * b[k] for i < rows <= kThinRows; both contiguous along k.
   void (*dot)(std::int64_t k, int rows, const float* a, std::int64_t a_row, const float* b, float* out);
   /// c[j] += sum over k < depth of a[k * a_col] * b[k * b_row + j] for j < n.
   void (*axpy)(std::int64_t n, std::int64_t depth, float* c, const float* a, std::int64_t a_col,
                const float* b, std::int64_t b_row);
+  /// out[j][i] = in[i][j] for i, j < lanes.
+  void (*transpose)(const float* const* in, float* const* out);
 };
 
 inline constexpr int kThinRows = 4;

@@ -7,6 +7,7 @@
 #include "grapnel/kernels/common/scratch.h"
 #include "grapnel/kernels/common/split.h"
 #include "grapnel/kernels/gemm/gemm.h"
+#include "grapnel/kernels/gemm/transpose.h"
 
 namespace grapnel::kernels {
 namespace {
@@ -42,8 +43,10 @@ PackedA pack_a(const Gemm& shape, const float* a, Range rows, Range depth, float
   return {out, kRowStride, 1};
 }
 
-/// Rows `depth`, columns from `column` on, as one panel of rows of `panel` floats, padded with zeros.
-void pack_b(const Gemm& shape, const float* b, Range depth, std::int64_t column, int panel, float* out) {
+/// Rows `depth`, columns from `column` on, as one panel, padded with zeros.
+void pack_b(const MicroKernel& kernel, const Gemm& shape, const float* b, Range depth, std::int64_t column,
+            float* out) {
+  const int panel = kernel.panel;
   const std::int64_t columns = std::min<std::int64_t>(panel, shape.n - column);
   b += depth.begin * shape.b_row + column * shape.b_col;
   if (columns < panel) std::memset(out, 0, static_cast<std::size_t>(depth.size() * panel) * sizeof(float));
@@ -53,13 +56,25 @@ void pack_b(const Gemm& shape, const float* b, Range depth, std::int64_t column,
     }
     return;
   }
-  // A few rows at a time: a line of B, contiguous along k when B is transposed, is used up while it is in
+  // Blocks a vector wide and high: a line of B, contiguous along k when B is transposed, is used up while in
   // cache.
-  constexpr std::int64_t kBlock = 16;
-  for (std::int64_t k0 = 0; k0 < depth.size(); k0 += kBlock) {
-    const std::int64_t k1 = std::min(k0 + kBlock, depth.size());
-    for (std::int64_t j = 0; j < columns; ++j) {
-      for (std::int64_t k = k0; k < k1; ++k) out[k * panel + j] = b[k * shape.b_row + j * shape.b_col];
+  for (std::int64_t k0 = 0; k0 < depth.size(); k0 += kernel.lanes) {
+    const std::int64_t height = std::min<std::int64_t>(kernel.lanes, depth.size() - k0);
+    for (std::int64_t j0 = 0; j0 < columns; j0 += kernel.lanes) {
+      const std::int64_t width = std::min<std::int64_t>(kernel.lanes, columns - j0);
+      const float* from = b + k0 * shape.b_row + j0 * shape.b_col;
+      float* to = out + k0 * panel + j0;
+      if (shape.b_row == 1) {
+        const float* in[kMaxLanes];
+        float* rows[kMaxLanes];
+        for (std::int64_t j = 0; j < width; ++j) in[j] = from + j * shape.b_col;
+        for (std::int64_t k = 0; k < height; ++k) rows[k] = to + k * panel;
+        transpose(kernel, width, height, in, rows);
+        continue;
+      }
+      for (std::int64_t j = 0; j < width; ++j) {
+        for (std::int64_t k = 0; k < height; ++k) to[k * panel + j] = from[k * shape.b_row + j * shape.b_col];
+      }
     }
   }
 }
@@ -78,7 +93,7 @@ void multiply_part(const MicroKernel& kernel, const Gemm& shape, float* c, const
     do {  // once even when K is 0: C is then the bias
       const Range depth{k0, std::min(k0 + kDepth, shape.k)};
       for (std::int64_t j = block.begin; j < block.end; j += kernel.panel) {
-        pack_b(shape, b, depth, j, kernel.panel, b_block + (j - block.begin) * depth.size());
+        pack_b(kernel, shape, b, depth, j, b_block + (j - block.begin) * depth.size());
       }
       for (std::int64_t i0 = rows.begin; i0 < rows.end; i0 += kRows) {
         const Range chunk{i0, std::min(i0 + kRows, rows.end)};

@@ -3,6 +3,8 @@
 // library is used, so that no code built for a wide instruction set can be linked in for an old machine.
 #pragma once
 
+#include <utility>  // integer sequences: types only, no code
+
 #include "grapnel/kernels/gemm/microkernel.h"
 
 namespace grapnel::kernels {
@@ -35,8 +37,15 @@ inline void store(float* p, Vec v) {
 
 template <class Vec, int kRows, int kVecs, int kPanel>
 [[gnu::noinline]] void multiply_tile(const Tile& t) {
+  // By the time the sum is ready its place in memory should have arrived.
+  for (int i = 0; i < kRows; ++i) {
+    const float* c = t.c + i / kRun * t.c_run + i % kRun * t.c_row;
+    for (int v = 0; v < kVecs; ++v) __builtin_prefetch(c + v * kLanes<Vec>, 1, 2);
+  }
+
   Vec acc[kRows][kVecs] = {};
   const float* b = t.b;
+  const float* prefetch = t.prefetch;
   const std::int64_t row = t.a_row, row3 = 3 * row, row5 = 5 * row;
   for (std::int64_t g = 0; g < t.segments; ++g) {
     const float* run0 = t.a + t.a_offset[g];
@@ -53,6 +62,8 @@ template <class Vec, int kRows, int kVecs, int kPanel>
 #pragma GCC unroll 4
         for (int v = 0; v < kVecs; ++v) acc[i][v] += a * bv[v];
       }
+      __builtin_prefetch(prefetch, 0, 2);
+      prefetch += t.prefetch_step;
       run0 += t.a_col;
       run1 += t.a_col;
       b += kPanel;
@@ -133,10 +144,53 @@ void axpy_rows(std::int64_t n, std::int64_t depth, float* c, const float* a, std
   }
 }
 
+/// Lanes of (a, b) whose number has bit `step` clear: a's own and, in the other places, b's from `step` lanes
+/// below. With `upper`, the lanes left over, in the same manner.
+template <int step, bool upper, class Vec, int... lane>
+inline Vec exchange(Vec a, Vec b, std::integer_sequence<int, lane...>) {
+  constexpr int kCount = sizeof...(lane);
+  return __builtin_shufflevector(
+      a, b,
+      (upper ? (lane & step ? kCount + lane : lane + step) : (lane & step ? kCount + lane - step : lane))...);
+}
+
+/// Exchanges off-diagonal blocks of step x step lanes, then does the same inside the blocks (J. O. Eklundh,
+/// 1972).
+template <int step, class Vec>
+inline void exchange_blocks(Vec* rows) {
+  if constexpr (step > 0) {
+    constexpr std::make_integer_sequence<int, kLanes<Vec>> lanes;
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes<Vec>; ++i) {
+      if (i & step) continue;
+      const Vec a = rows[i], b = rows[i + step];
+      rows[i] = exchange<step, false>(a, b, lanes);
+      rows[i + step] = exchange<step, true>(a, b, lanes);
+    }
+    exchange_blocks<step / 2>(rows);
+  }
+}
+
+template <class Vec>
+void transpose_block(const float* const* in, float* const* out) {
+  Vec rows[kLanes<Vec>];
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes<Vec>; ++i) rows[i] = load<Vec>(in[i]);
+  exchange_blocks<kLanes<Vec> / 2>(rows);
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes<Vec>; ++i) store(out[i], rows[i]);
+}
+
 template <class Vec, int kRows, int kVecs>
 constexpr MicroKernel make_microkernel() {
   constexpr int kPanel = kVecs * kLanes<Vec>;
-  return {kRows, kPanel, any_tile<Vec, kRows, kVecs, kPanel>, dot_rows<Vec, kThinRows>, axpy_rows<Vec>};
+  return {kRows,
+          kPanel,
+          kLanes<Vec>,
+          any_tile<Vec, kRows, kVecs, kPanel>,
+          dot_rows<Vec, kThinRows>,
+          axpy_rows<Vec>,
+          transpose_block<Vec>};
 }
 
 }  // namespace
