@@ -10,7 +10,7 @@
 #include <unordered_map>
 
 #include "grapnel/engine/backend.h"
-#include "grapnel/engine/grad_mode.h"
+#include "grapnel/engine/function_node.h"
 #include "grapnel/engine/ops.h"
 #include "grapnel/engine/tensor_impl.h"
 
@@ -276,12 +276,6 @@ Tensors root_gradients(const char* operation, const Tensors& outputs, const Tens
   return result;
 }
 
-std::vector<Edge> edges_of(const Tensors& tensors) {
-  std::vector<Edge> edges;
-  for (const Tensor& tensor : tensors) edges.push_back(gradient_edge(tensor));
-  return edges;
-}
-
 }  // namespace
 
 std::shared_ptr<void>& pass_local(const void* key) {
@@ -291,7 +285,7 @@ std::shared_ptr<void>& pass_local(const void* key) {
 
 void backward(const Tensors& outputs, const Tensors& gradients, const BackwardOptions& options) {
   Tensors starts = root_gradients("backward", outputs, gradients);
-  const std::vector<Edge> wanted = edges_of(options.inputs);
+  const std::vector<Edge> wanted = gradient_edges(options.inputs);
   Targets targets;
   Tensors captured(options.inputs.size());
   for (std::size_t i = 0; i < wanted.size(); ++i) {
@@ -305,7 +299,7 @@ void backward(const Tensors& outputs, const Tensors& gradients, const BackwardOp
   }
   GradMode mode(options.create_graph);
   Pass(options.retain_graph || options.create_graph, std::move(targets))
-      .run(edges_of(outputs), std::move(starts));
+      .run(gradient_edges(outputs), std::move(starts));
   for (std::size_t i = 0; i < captured.size(); ++i) {
     const Tensor& input = options.inputs[i];
     if (captured[i].defined() && !input.retains_grad())
@@ -317,7 +311,7 @@ Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradi
              const GradOptions& options) {
   if (inputs.empty()) throw AutogradError("grad: no inputs given");
   Tensors starts = root_gradients("grad", outputs, gradients);
-  const std::vector<Edge> wanted = edges_of(inputs);
+  const std::vector<Edge> wanted = gradient_edges(inputs);
   Targets targets;
   Tensors result(inputs.size());
   for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -330,7 +324,7 @@ Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradi
   {
     GradMode mode(options.create_graph);
     Pass(options.retain_graph || options.create_graph, std::move(targets))
-        .run(edges_of(outputs), std::move(starts));
+        .run(gradient_edges(outputs), std::move(starts));
   }
   for (std::size_t i = 0; i < inputs.size(); ++i)
     if (!result[i].defined() && !options.allow_unused)

@@ -1,10 +1,10 @@
-// Making, looking at and converting tensors; their leaf state and hooks. Histories are kept in node.cpp.
+// Making, looking at, converting and overwriting tensors. Read next: tensor_graph.cpp, their place in the
+// graph.
 #include "grapnel/engine/tensor.h"
 
 #include <cstring>
 
 #include "grapnel/engine/backend.h"
-#include "grapnel/engine/backward.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/ops.h"
 #include "grapnel/engine/random.h"
@@ -12,11 +12,6 @@
 
 namespace grapnel {
 namespace {
-
-const TensorImpl& checked(const std::shared_ptr<TensorImpl>& impl) {
-  if (!impl) throw Error("an unset tensor was used where a value is needed");
-  return *impl;
-}
 
 std::shared_ptr<TensorImpl> make_impl(std::shared_ptr<Storage> storage, std::int64_t offset,
                                       const Shape& shape, const Strides& strides, DType type) {
@@ -42,16 +37,6 @@ Tensor converted(const Tensor& x, DType type, MemoryFormat format) {
   Tensor out = Tensor::empty(x.shape(), type, format);
   copy_elements(out, x, x.strides());
   return record("copy", out, {x}, {}, [](const Backward& ctx) -> Tensors { return {ctx.grad()}; });
-}
-
-/// Why a tensor of this thread would carry no gradient, for error messages.
-std::string why_no_gradient(const Tensor& x) {
-  if (!is_floating(x.dtype())) return "its type " + std::string(name(x.dtype())) + " has no gradients";
-  if (x.impl()->inference) return "it was made in inference mode";
-  if (!grad_enabled()) return "it was made while gradients are switched off (NoGrad)";
-  return "nothing it was computed from requires one (frozen parameters, a detached input, or NoGrad when it "
-         "was made); "
-         "call set_requires_grad() on the input or the parameters";
 }
 
 }  // namespace
@@ -145,11 +130,17 @@ Tensor make_view(const Tensor& x, const Shape& shape, const Strides& strides, st
   return out;
 }
 
+void Tensor::check_set() const {
+  if (!impl_) throw Error("an unset tensor was used where a value is needed");
+}
+
 const Shape& Tensor::shape() const {
-  return checked(impl_).shape;
+  check_set();
+  return impl_->shape;
 }
 const Strides& Tensor::strides() const {
-  return checked(impl_).strides;
+  check_set();
+  return impl_->strides;
 }
 std::int64_t Tensor::size(std::int64_t dim) const {
   return shape()[wrap_dim("size", dim, rank())];
@@ -158,19 +149,24 @@ std::int64_t Tensor::numel() const {
   return grapnel::numel(shape());
 }
 DType Tensor::dtype() const {
-  return checked(impl_).dtype;
+  check_set();
+  return impl_->dtype;
 }
 Device Tensor::device() const {
-  return checked(impl_).storage->device();
+  check_set();
+  return impl_->storage->device();
 }
 std::int64_t Tensor::storage_offset() const {
-  return checked(impl_).offset;
+  check_set();
+  return impl_->offset;
 }
 const std::shared_ptr<Storage>& Tensor::storage() const {
-  return checked(impl_).storage;
+  check_set();
+  return impl_->storage;
 }
 std::uint64_t Tensor::version() const {
-  return checked(impl_).storage->version();
+  check_set();
+  return impl_->storage->version();
 }
 
 bool Tensor::is_contiguous(MemoryFormat format) const {
@@ -244,91 +240,6 @@ const Tensor& Tensor::fill_(double value) const {
     backend().copy(make_loops<2>(shape(), strides), raw_data(), dtype(), one.data(), DType::float64);
   }
   return record_inplace("fill_", *this, {}, {}, [](const Backward&) -> Tensors { return {Tensor()}; });
-}
-
-bool Tensor::requires_grad() const {
-  checked(impl_);
-  return (impl_->autograd && impl_->autograd->requires_grad) || grad_fn() != nullptr;
-}
-
-const Tensor& Tensor::set_requires_grad(bool requires_grad) const {
-  checked(impl_);
-  if (requires_grad && !is_floating(dtype()))
-    throw TypeError("set_requires_grad: only floating types have gradients, this tensor holds " +
-                    std::string(name(dtype())));
-  if (!is_leaf()) {
-    if (requires_grad) return *this;
-    throw AutogradError(
-        "set_requires_grad(false): this tensor is the result of a recorded operation; use detach() to cut "
-        "its history");
-  }
-  impl_->meta().requires_grad = requires_grad;
-  return *this;
-}
-
-bool Tensor::is_leaf() const {
-  return grad_fn() == nullptr;
-}
-
-Tensor Tensor::detach() const {
-  checked(impl_);
-  Tensor out = view_of(storage(), storage_offset(), shape(), strides(), dtype());
-  out.impl_->inference = impl_->inference;
-  return out;
-}
-
-std::size_t Tensor::output_number() const {
-  return grad_fn() ? impl_->autograd->output : 0;
-}
-
-Tensor Tensor::grad() const {
-  checked(impl_);
-  return impl_->autograd ? impl_->autograd->grad : Tensor();
-}
-
-void Tensor::set_grad(const Tensor& gradient) const {
-  checked(impl_);
-  if (gradient.defined() && (gradient.shape() != shape() || gradient.dtype() != dtype()))
-    throw ShapeError("set_grad: a tensor of type " + std::string(name(dtype())) + " and shape " +
-                     grapnel::to_string(shape()) + " cannot take a gradient of type " +
-                     std::string(name(gradient.dtype())) + " and shape " +
-                     grapnel::to_string(gradient.shape()));
-  impl_->meta().grad = gradient;
-}
-
-void Tensor::backward(const Tensor& gradient, bool retain_graph, bool create_graph) const {
-  grapnel::backward({*this}, {gradient}, {retain_graph, create_graph, {}});
-}
-
-HookHandle Tensor::register_hook(TensorHook hook, std::string hook_name) const {
-  if (!requires_grad())
-    throw AutogradError("register_hook: this tensor of shape " + grapnel::to_string(shape()) +
-                        " has no gradient: " + why_no_gradient(*this));
-  if (auto node = grad_fn())
-    return node->output_hooks(output_number()).hooks.add(std::move(hook), std::move(hook_name));
-  return impl_->meta().hooks.add(std::move(hook), std::move(hook_name));
-}
-
-HookHandle Tensor::register_post_accumulate_grad_hook(PostAccumulateHook hook, std::string hook_name) const {
-  if (!requires_grad() || !is_leaf())
-    throw AutogradError(
-        "register_post_accumulate_grad_hook: only a leaf that requires a gradient accumulates one" +
-        std::string(requires_grad() ? "; use register_hook here" : ": " + why_no_gradient(*this)));
-  return impl_->meta().post_accumulate_hooks.add(std::move(hook), std::move(hook_name));
-}
-
-void Tensor::retain_grad() const {
-  if (!requires_grad())
-    throw AutogradError("retain_grad: this tensor of shape " + grapnel::to_string(shape()) +
-                        " has no gradient: " + why_no_gradient(*this));
-  auto node = grad_fn();
-  if (!node || impl_->meta().retains_grad) return;
-  impl_->meta().retains_grad = true;
-  node->output_hooks(output_number()).retain = impl_;
-}
-
-bool Tensor::retains_grad() const {
-  return impl_ && impl_->autograd && impl_->autograd->retains_grad;
 }
 
 #define GRAPNEL_FOR_ELEMENT(T)                                       \

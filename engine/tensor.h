@@ -146,6 +146,8 @@ class Tensor {
   const std::shared_ptr<TensorImpl>& impl() const { return impl_; }
 
  private:
+  void check_set() const;
+
   std::shared_ptr<TensorImpl> impl_;
 };
 
