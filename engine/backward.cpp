@@ -17,9 +17,10 @@
 namespace grapnel {
 namespace {
 
-/// Whether nobody else can see the memory, so that it may be added into.
+/// Whether the memory is dense and nobody else can see it, so that it may be added into.
 bool solely_owned(const Tensor& x) {
-  return x.impl().use_count() == 1 && x.storage().use_count() == 1;
+  return x.impl().use_count() == 1 && x.storage().use_count() == 1 && x.numel() > 1 &&
+         (x.is_contiguous() || x.is_contiguous(MemoryFormat::channels_last));
 }
 
 /// slot += gradient, never changing a tensor that anybody else holds.
@@ -27,9 +28,9 @@ void accumulate(Tensor& slot, Tensor gradient) {
   if (!gradient.defined()) return;
   if (!slot.defined())
     slot = std::move(gradient);
-  else if (!grad_enabled() && solely_owned(slot) && slot.numel() > 1)
+  else if (!grad_enabled() && solely_owned(slot))
     add_(slot, gradient);
-  else if (!grad_enabled() && solely_owned(gradient) && gradient.numel() > 1)
+  else if (!grad_enabled() && solely_owned(gradient))
     slot = add_(gradient, slot);
   else
     slot = slot + gradient;
@@ -50,15 +51,17 @@ Tensor fit(const Node& from, std::size_t input, Tensor gradient, const OutputInf
 
 /// A hook's replacement must look like what it replaces.
 void check_replacement(const Tensor& before, const Tensor& after, const std::string& hook, const char* node) {
-  const std::string who = "a hook" + (hook.empty() ? "" : " \"" + hook + "\"") + " on the output of " + node;
+  const auto who = [&] {
+    return "a hook" + (hook.empty() ? "" : " \"" + hook + "\"") + " on the output of " + node;
+  };
   if (!after.defined() && before.defined())
-    throw AutogradError(who + " replaced a gradient by nothing; return std::nullopt to leave it as it is");
+    throw AutogradError(who() + " replaced a gradient by nothing; return std::nullopt to leave it as it is");
   if (before.defined() && after.shape() != before.shape())
-    throw ShapeError(who + " changed the gradient's shape from " + to_string(before.shape()) + " to " +
+    throw ShapeError(who() + " changed the gradient's shape from " + to_string(before.shape()) + " to " +
                      to_string(after.shape()));
   if (before.defined() && after.dtype() != before.dtype())
-    throw TypeError(who + " changed the gradient's type from " + std::string(name(before.dtype())) + " to " +
-                    std::string(name(after.dtype())));
+    throw TypeError(who() + " changed the gradient's type from " + std::string(name(before.dtype())) +
+                    " to " + std::string(name(after.dtype())));
 }
 
 /// Runs a node's pre- or post-hooks over the tuple they may replace.
