@@ -94,20 +94,22 @@ void Module::add_child(std::string name, std::shared_ptr<Module> child) {
 
 Module& Module::at(std::string_view path) {
   Module* module = this;
-  for (std::string_view rest = path; !rest.empty();) {
-    const std::string_view name = rest.substr(0, rest.find('.'));
+  std::size_t start = 0;
+  while (!path.empty() && start <= path.size()) {
+    const std::size_t end = std::min(path.find('.', start), path.size());
+    const std::string_view name = path.substr(start, end - start);
     const auto found = std::find_if(module->children_.begin(), module->children_.end(),
                                     [name](const auto& child) { return child.first == name; });
     if (found == module->children_.end()) {
       std::vector<std::string> names;
       for (const auto& child : module->children_) names.push_back(child.first);
-      const std::string where(path.substr(0, path.size() - rest.size()));
-      throw NameError("no module \"" + std::string(path) + "\": " +
-                      (where.empty() ? "the root" : "\"" + where.substr(0, where.size() - 1) + "\"") + " (" +
-                      module->type_name() + ") has " + (names.empty() ? "no children" : list(names)));
+      const std::string where =
+          start == 0 ? "the root" : "\"" + std::string(path.substr(0, start - 1)) + "\"";
+      throw NameError("no module \"" + std::string(path) + "\": " + where + " (" + module->type_name() +
+                      ") has " + (names.empty() ? "no children" : list(names)));
     }
     module = found->second.get();
-    rest.remove_prefix(std::min(name.size() + 1, rest.size()));
+    start = end + 1;
   }
   return *module;
 }
@@ -186,7 +188,7 @@ Module::LoadReport Module::load_state_dict(const NamedTensors& state, bool stric
     }
     const Tensor& value = *found->second;
     if (!value.defined() || value.shape() != own.shape())
-      report.mismatched.push_back(name + ": got " + shape_of(value) + ", the net has " + shape_of(own));
+      report.mismatched.push_back(name + ": " + shape_of(value) + " instead of " + shape_of(own));
     copies.emplace_back(own, &value);
     given.erase(found);
   }
