@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "grapnel/kernels/common/loop_nest.h"
 #include "grapnel/kernels/parallel.h"
 
 namespace grapnel::kernels {
@@ -45,32 +46,50 @@ struct AxisMap {
   }
 };
 
+/// One pixel of `channels` values: target = sum over the taps of weight * source[input].
+template <class T>
+void combine_pixels(const AxisMap::Tap* taps, const AxisMap::Tap* end, std::int64_t channels, T* target,
+                    const double* source) {
+  if (channels == 1) {  // heatmaps: the loops below would cost more than the sum
+    double total = 0;
+    for (; taps != end; ++taps) total += taps->weight * source[taps->input];
+    *target = static_cast<T>(total);
+    return;
+  }
+  constexpr std::int64_t kBlock = 32;
+  for (std::int64_t c = 0; c < channels; c += kBlock) {
+    const std::int64_t width = std::min(kBlock, channels - c);
+    double total[kBlock] = {};
+    for (const AxisMap::Tap* tap = taps; tap != end; ++tap) {
+      const double* pixel = source + tap->input * channels + c;
+      for (std::int64_t k = 0; k < width; ++k) total[k] += tap->weight * pixel[k];
+    }
+    for (std::int64_t k = 0; k < width; ++k) target[c + k] = static_cast<T>(total[k]);
+  }
+}
+
 /// y (n, rows.outputs, columns.outputs, channels) from x (n, rows.inputs, columns.inputs, channels), both
-/// dense. Sums in double.
+/// dense. Sums in double. Each line of y is made in two steps: the lines of x it needs are combined into one,
+/// then that one's pixels.
 template <class T>
 void apply_axis_maps(const AxisMap& rows, const AxisMap& columns, std::int64_t n, std::int64_t channels, T* y,
                      const T* x) {
-  constexpr std::int64_t kBlock = 32, kGrain = 8 * 1024;
-  const std::int64_t out_h = rows.outputs(), out_w = columns.outputs();
-  if (n * out_h * out_w * channels == 0) return;
-  const double taps_per_pixel = static_cast<double>(rows.taps.size()) *
-                                static_cast<double>(columns.taps.size()) / static_cast<double>(out_h * out_w);
-  const auto work_per_pixel = static_cast<std::int64_t>(taps_per_pixel * static_cast<double>(channels)) + 1;
-  parallel_for(n * out_h * out_w, kGrain / work_per_pixel + 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t pixel = begin; pixel < end; ++pixel) {
-      const std::int64_t ow = pixel % out_w, oh = pixel / out_w % out_h, image = pixel / out_w / out_h;
-      for (std::int64_t c0 = 0; c0 < channels; c0 += kBlock) {
-        const std::int64_t width = std::min(kBlock, channels - c0);
-        double total[kBlock] = {};
-        for (std::int64_t i = rows.first[oh]; i < rows.first[oh + 1]; ++i) {
-          const T* line = x + (image * rows.inputs + rows.taps[i].input) * columns.inputs * channels + c0;
-          for (std::int64_t j = columns.first[ow]; j < columns.first[ow + 1]; ++j) {
-            const double weight = rows.taps[i].weight * columns.taps[j].weight;
-            const T* source = line + columns.taps[j].input * channels;
-            for (std::int64_t c = 0; c < width; ++c) total[c] += weight * source[c];
-          }
-        }
-        for (std::int64_t c = 0; c < width; ++c) y[pixel * channels + c0 + c] = static_cast<T>(total[c]);
+  const std::int64_t out_h = rows.outputs(), out_w = columns.outputs(), line_size = columns.inputs * channels;
+  const auto tap_count = static_cast<std::int64_t>(rows.taps.size() + columns.taps.size());
+  const std::int64_t work =
+      (tap_count / std::max<std::int64_t>(out_h, 1) + 1) * std::max<std::int64_t>(line_size, 1);
+  parallel_for(n * out_h, kGrain / work + 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<double> combined(static_cast<std::size_t>(line_size));
+    for (std::int64_t line = begin; line < end; ++line) {
+      const std::int64_t image = line / out_h, oh = line % out_h;
+      std::fill(combined.begin(), combined.end(), 0.0);
+      for (std::int64_t i = rows.first[oh]; i < rows.first[oh + 1]; ++i) {
+        const T* source = x + (image * rows.inputs + rows.taps[i].input) * line_size;
+        for (std::int64_t j = 0; j < line_size; ++j) combined[j] += rows.taps[i].weight * source[j];
+      }
+      for (std::int64_t ow = 0; ow < out_w; ++ow) {
+        combine_pixels(columns.taps.data() + columns.first[ow], columns.taps.data() + columns.first[ow + 1],
+                       channels, y + (line * out_w + ow) * channels, combined.data());
       }
     }
   });

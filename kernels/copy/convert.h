@@ -58,12 +58,13 @@ constexpr std::uint16_t round_to_16_bits(double value) {
 }
 
 inline float to_float(Float16 half) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(half.bits & 0x8000) << 16;
-  const std::uint32_t magnitude = static_cast<std::uint32_t>(half.bits & 0x7fff) << 13;
-  // Multiplying moves the exponent's bias from 15 to 127, exactly, and normalises subnormals on the way.
-  auto bits = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f);
-  if (magnitude >= 0x1fu << 23) bits |= 0x7f80'0000;  // infinity or NaN
-  return std::bit_cast<float>(sign | bits);
+  const std::uint32_t sign = static_cast<std::uint32_t>(half.bits & 0x8000) << 16,
+                      magnitude = half.bits & 0x7fff;
+  const std::uint32_t rebias =
+      magnitude < 0x7c00 ? 127 - 15 : 255 - 31;  // infinity and NaN have the largest exponent
+  const auto normal = std::bit_cast<float>((magnitude << 13) + (rebias << 23));
+  const float subnormal = static_cast<float>(static_cast<std::int32_t>(magnitude)) * 0x1p-24f;
+  return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(magnitude < 0x0400 ? subnormal : normal));
 }
 
 inline float to_float(BFloat16 value) {

@@ -10,12 +10,10 @@
 #include "grapnel/kernels/common/loop_nest.h"
 #include "grapnel/kernels/copy/convert.h"
 #include "grapnel/kernels/copy/copy.h"
+#include "grapnel/kernels/copy/transpose.h"
 
 namespace grapnel::kernels {
 namespace {
-
-/// Rows and columns of the square blocks in which a transposing copy goes: a cache line of floats.
-constexpr std::int64_t kBlock = 16;
 
 /// Moves dimension `from` to place `to`, keeping the order of the others.
 void move_dimension(Loops<2>& loops, int from, int to) {
@@ -56,21 +54,6 @@ void copy_row(std::int64_t count, To* dst, std::int64_t dst_step, const From* sr
     std::fill_n(dst, count, convert<To>(*src));
   } else {
     for (std::int64_t i = 0; i < count; ++i) dst[i * dst_step] = convert<To>(src[i * src_step]);
-  }
-}
-
-/// dst[r, c] = src[c, r] for matrices with unit column stride, block by block.
-template <class To, class From>
-void copy_transposed(std::int64_t rows, std::int64_t columns, To* dst, std::int64_t dst_row, const From* src,
-                     std::int64_t src_row) {
-  for (std::int64_t r0 = 0; r0 < rows; r0 += kBlock) {
-    const std::int64_t r1 = std::min(rows, r0 + kBlock);
-    for (std::int64_t c0 = 0; c0 < columns; c0 += kBlock) {
-      const std::int64_t c1 = std::min(columns, c0 + kBlock);
-      for (std::int64_t r = r0; r < r1; ++r) {
-        for (std::int64_t c = c0; c < c1; ++c) dst[r * dst_row + c] = convert<To>(src[c * src_row + r]);
-      }
-    }
   }
 }
 

@@ -67,9 +67,9 @@ void with_unary(Unary op, double first, double second, const Use& use) {
     case Unary::sign:
       return use([](T x) { return static_cast<T>(x > 0 ? 1 : 0) - static_cast<T>(x < 0 ? 1 : 0); });
     case Unary::relu:
-      return use([](T x) { return x <= 0 ? T(0) : x; });
+      return use([](T x) { return x < 0 ? T(0) : x; });
     case Unary::leaky_relu:
-      return use([a](T x) { return x > 0 ? x : a * x; });
+      return use([a](T x) { return x * (x > 0 ? T(1) : a); });
     case Unary::sigmoid:
       return use([](T x) { return 1 / (1 + exp_of(-x)); });
     case Unary::tanh:
