@@ -9,6 +9,8 @@
 namespace grapnel::kernels {
 namespace {
 
+constexpr std::int64_t kThinTerms = 8;
+
 /// B transposed (a linear layer's weight): every element of C is a dot product of contiguous vectors.
 void by_dots(const MicroKernel& kernel, const Gemm& shape, float* c, const float* a, const float* b,
              const float* bias) {
@@ -37,7 +39,6 @@ void by_dots(const MicroKernel& kernel, const Gemm& shape, float* c, const float
 void by_rows(const MicroKernel& kernel, const Gemm& shape, float* c, const float* a, const float* b,
              const float* bias) {
   constexpr std::int64_t kStretch = 1024;
-  constexpr std::int64_t kTerms = 8;
   const std::int64_t stretches = ceil_div(shape.n, kStretch);
   const std::int64_t groups = ceil_div(shape.m, kThinRows);
   parallel_for(groups * stretches, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -53,8 +54,8 @@ void by_rows(const MicroKernel& kernel, const Gemm& shape, float* c, const float
           std::fill(row, row + n, 0.0f);
         }
       }
-      for (std::int64_t k = 0; k < shape.k; k += kTerms) {
-        const std::int64_t terms = std::min(kTerms, shape.k - k);
+      for (std::int64_t k = 0; k < shape.k; k += kThinTerms) {
+        const std::int64_t terms = std::min(kThinTerms, shape.k - k);
         for (std::int64_t i = rows.begin; i < rows.end; ++i) {
           kernel.axpy(n, terms, c + i * shape.c_row + j, a + i * shape.a_row + k * shape.a_col, shape.a_col,
                       b + k * shape.b_row + j, shape.b_row);
@@ -68,7 +69,7 @@ void by_rows(const MicroKernel& kernel, const Gemm& shape, float* c, const float
 
 bool thin_gemm(const MicroKernel& kernel, const Gemm& shape, float* c, const float* a, const float* b,
                const float* bias) {
-  const bool few_rows = shape.m <= kThinRows, few_terms = shape.k <= kThinRows;
+  const bool few_rows = shape.m <= kThinRows, few_terms = shape.k <= kThinTerms;
   if (few_rows && shape.b_row == 1) {
     by_dots(kernel, shape, c, a, b, bias);
     return true;
