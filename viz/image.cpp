@@ -80,6 +80,9 @@ Heatmap min_max(const FloatMap& map) {
   constexpr float kEps = 1e-7f;
   const auto [low, high] = std::minmax_element(map.values.begin(), map.values.end());
   const float minimum = *low, range = *high - *low;
+  if (!std::isfinite(range))
+    throw Error("min_max: the map's range, " + std::to_string(minimum) + " to " + std::to_string(*high) +
+                ", overflows");
   Heatmap result{map, range <= kEps};
   for (float& value : result.map.values) value = (value - minimum) / (range + kEps);
   return result;
