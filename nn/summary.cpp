@@ -6,28 +6,11 @@
 #include <sstream>
 
 #include "grapnel/engine/grad_mode.h"
+#include "grapnel/nn/eval_scope.h"
 #include "grapnel/nn/layers.h"
 
 namespace grapnel::nn {
 namespace {
-
-/// Puts a net into eval mode and, at the end of the scope, each of its modules back.
-class EvalScope {
- public:
-  explicit EvalScope(Module& net) {
-    for (const auto& [path, module] : net.named_modules()) modes_.emplace_back(module, module->training());
-    net.eval();
-  }
-  ~EvalScope() {
-    // Parents first: what a parent sets for its children is then corrected by their own turn.
-    for (const auto& [module, training] : modes_) module->train(training);
-  }
-  EvalScope(const EvalScope&) = delete;
-  EvalScope& operator=(const EvalScope&) = delete;
-
- private:
-  std::vector<std::pair<Module*, bool>> modes_;
-};
 
 /// Each output element of a convolution or linear layer is a sum of as many products as its filter has
 /// weights.
