@@ -1,5 +1,8 @@
 #include "grapnel/weights/pickle.h"
 
+#include <array>
+#include <charconv>
+
 #include "grapnel/weights/pickle_machine.h"
 
 namespace grapnel::weights {
@@ -27,7 +30,10 @@ std::string Pickle::describe(Value value) const {
     std::string operator()(std::monostate) const { return "None"; }
     std::string operator()(bool truth) const { return truth ? "True" : "False"; }
     std::string operator()(std::int64_t integer) const { return std::to_string(integer); }
-    std::string operator()(double real) const { return std::to_string(real); }
+    std::string operator()(double real) const {
+      std::array<char, 32> digits{};
+      return {digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), real).ptr};
+    }
     std::string operator()(Text text) const { return quoted(*pickle.text(text)); }
     std::string operator()(Global) const { return "a class or function"; }
     std::string operator()(NodeId id) const {

@@ -75,7 +75,7 @@ void PickleStack::extend(Node& node, const Values& items) {
 void PickleStack::append(Values& values, Value value) {
   if (values.size() == values.capacity()) {
     const std::size_t capacity = std::max<std::size_t>(2 * values.size(), 4);
-    charge(capacity * sizeof(Value));
+    charge((capacity - values.size()) * sizeof(Value));
     values.reserve(capacity);
   }
   values.push_back(value);

@@ -35,7 +35,7 @@ std::string_view find_root(const Section& archive, const std::vector<ZipEntry>& 
           "a TorchScript archive (it holds " + quoted(entry.name) +
               "), expected plain weights: in Python, torch.save(torch.jit.load(FILE).state_dict(), NEW)");
     if (inner != "data.pkl") continue;
-    if (!root.empty()) archive.refuse(entry.begin, "a second data.pkl, expected one");
+    if (!root.empty()) archive.refuse(entry.header, "a second data.pkl, expected one");
     root = entry.name.substr(0, slash + 1);
   }
   if (root.empty()) archive.refuse(0, "a zip archive without data.pkl, expected one written by torch.save");
@@ -85,6 +85,7 @@ StateFile read_torch_zip(const FilePtr& file, const ReadOptions& options) {
   const std::vector<ZipEntry> entries = read_zip_directory(file, options.limits);
   const Section archive(file, "central directory");
   const std::string root(find_root(archive, entries));
+  require_stored(file, entries);
   if (const ZipEntry* order = find_entry(entries, root + "byteorder"))
     if (const Section text(file, root + "byteorder", order->begin, order->size);
         text.bytes(0, text.size()) != "little")

@@ -61,11 +61,15 @@ TorchStorage announced(const Pickle& pickle, const Node& id) {
 }  // namespace
 
 TorchStorages::TorchStorages(const Pickle& pickle) : pickle_(pickle) {
-  for (const Node& node : pickle.nodes())
-    if (node.kind == Node::Kind::persistent) storages_.push_back(announced(pickle, node));
+  const auto& nodes = pickle.nodes();
+  const auto is_id = [](const Node& node) { return node.kind == Node::Kind::persistent; };
+  storages_.reserve(static_cast<std::size_t>(std::count_if(nodes.begin(), nodes.end(), is_id)));
+  for (const Node& node : nodes)
+    if (is_id(node)) storages_.push_back(announced(pickle, node));
 
-  std::stable_sort(storages_.begin(), storages_.end(),
-                   [](const TorchStorage& a, const TorchStorage& b) { return a.key < b.key; });
+  std::sort(storages_.begin(), storages_.end(), [](const TorchStorage& a, const TorchStorage& b) {
+    return std::pair(a.key, a.announced->at) < std::pair(b.key, b.announced->at);
+  });
   const auto same = [&](const TorchStorage& first, const TorchStorage& next) {
     if (first.key != next.key) return false;
     if (first.count != next.count || first.type != next.type)

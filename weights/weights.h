@@ -22,20 +22,19 @@ using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 /// What a file may ask for. Together they bound the time and the memory that a hostile file can cost before
 /// it is refused.
 struct Limits {
-  std::uint64_t json_bytes = 16 << 20;     ///< header of a safetensors file
-  std::uint64_t pickle_bytes = 16 << 20;   ///< one pickle
-  std::uint64_t pickle_memory = 12 << 20;  ///< values made from one pickle
+  std::uint64_t json_bytes = 16 << 20;    ///< header of a safetensors file
+  std::uint64_t pickle_bytes = 16 << 20;  ///< one pickle
+  std::uint64_t pickle_memory = 8 << 20;  ///< values made from one pickle
   std::uint64_t pickle_opcodes = 1'000'000;
-  std::size_t pickle_memo = 100'000;  ///< remembered values
-  std::size_t depth = 64;             ///< containers inside containers
-  std::size_t entries = 65'536;       ///< tensors, metadata strings, zip entries
-  std::size_t rank = Dims::kMax;      ///< dimensions of a tensor; more than Dims::kMax is never possible
-  std::uint64_t repeated_bytes =
-      64 << 20;  ///< what views with repeated elements would need beyond their storages
+  std::size_t pickle_memo = 100'000;        ///< remembered values
+  std::size_t depth = 64;                   ///< containers inside containers
+  std::size_t entries = 65'536;             ///< tensors, metadata strings, zip entries
+  std::size_t rank = Dims::kMax;            ///< dimensions of a tensor, never more than Dims::kMax
+  std::uint64_t repeated_bytes = 64 << 20;  ///< dense copies of tensors with stride 0, beyond their storages
 };
 
 struct ReadOptions {
-  Limits limits;
+  Limits limits = {};
   /// Takes the tensors from a `state_dict` or `model` dictionary inside the file, however nested, and removes
   /// a `module.` prefix that every name has. Without it such a dictionary is refused, and prefixes stay.
   bool unwrap = false;
@@ -45,8 +44,8 @@ struct ReadOptions {
 /// integers become int64. Tensors that shared a storage still do, and strides are the file's.
 struct StateFile {
   NamedTensors tensors;
-  std::map<std::string, std::string>
-      metadata;        ///< safetensors' own; of a .pth, the numbers and strings beside the tensors
+  /// Of safetensors: its own. Of a .pth: the numbers and texts beside the tensors.
+  std::map<std::string, std::string> metadata;
   std::string format;  ///< "torch zip", "torch legacy" or "safetensors"
 };
 

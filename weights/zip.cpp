@@ -109,7 +109,7 @@ struct CentralHeader {
   std::string_view name;
   std::uint64_t at;  ///< in the file
   unsigned method;
-  std::uint64_t size, local_begin;
+  std::uint64_t stored_size, size, local_begin;
 };
 
 CentralHeader read_central(const Section& directory, Cursor& cursor) {
@@ -122,7 +122,7 @@ CentralHeader read_central(const Section& directory, Cursor& cursor) {
   const auto flags = cursor.take<std::uint16_t>();
   header.method = cursor.take<std::uint16_t>();
   cursor.skip(8);
-  std::uint64_t stored_size = cursor.take<std::uint32_t>();
+  header.stored_size = cursor.take<std::uint32_t>();
   header.size = cursor.take<std::uint32_t>();
   const auto name_size = cursor.take<std::uint16_t>(), extra_size = cursor.take<std::uint16_t>();
   const auto comment_size = cursor.take<std::uint16_t>(), disk = cursor.take<std::uint16_t>();
@@ -133,13 +133,13 @@ CentralHeader read_central(const Section& directory, Cursor& cursor) {
         at, "name of " + std::to_string(name_size) + " bytes, the limit is " + std::to_string(kLongestName));
   header.name = cursor.take_bytes(name_size);
   const Section extra = directory.part(std::string(header.name), cursor.at(), extra_size);
-  read_zip64_extra(extra, {&header.size, &stored_size, &header.local_begin});
+  read_zip64_extra(extra, {&header.size, &header.stored_size, &header.local_begin});
   cursor.skip(extra_size + comment_size);
 
   if (flags & kEncrypted) directory.refuse(at, quoted(header.name) + " is encrypted, expected a plain entry");
-  if (header.method != 0 || stored_size != header.size)
-    directory.refuse(at, quoted(header.name) + " is compressed (method " + std::to_string(header.method) +
-                             "), expected a stored entry, as torch.save writes it");
+  if (header.method == 0 && header.stored_size != header.size)
+    directory.refuse(at, quoted(header.name) + " is stored in " + std::to_string(header.stored_size) +
+                             " bytes, expected " + std::to_string(header.size));
   if (disk != 0 && disk != kIn64Short)
     directory.refuse(at, quoted(header.name) + " is on another disk, expected one file");
   return header;
@@ -158,12 +158,13 @@ std::uint64_t read_local(const Section& space, const CentralHeader& central) {
   const auto stored_size = cursor.take<std::uint32_t>(), size = cursor.take<std::uint32_t>();
   const auto name_size = cursor.take<std::uint16_t>(), extra_size = cursor.take<std::uint16_t>();
   const bool names_agree = cursor.take_bytes(name_size) == central.name;
-  const bool sizes_agree = (size == central.size || size == kIn64) && (stored_size == size);
+  const bool sizes_agree =
+      (size == central.size || size == kIn64) && (stored_size == central.stored_size || stored_size == kIn64);
   if (!names_agree || method != central.method || (!sizes_agree && !(flags & kSizesFollowData)))
     space.refuse(at, "local header of " + quoted(central.name) + " disagrees with the central directory");
   cursor.skip(extra_size);
-  if (central.size > space.size() - cursor.at())
-    space.refuse(at, quoted(central.name) + " of " + std::to_string(central.size) +
+  if (central.stored_size > space.size() - cursor.at())
+    space.refuse(at, quoted(central.name) + " of " + std::to_string(central.stored_size) +
                          " bytes reaches beyond the central directory at " + std::to_string(space.size()));
   return cursor.at();
 }
@@ -193,8 +194,8 @@ std::vector<ZipEntry> read_zip_directory(const FilePtr& file, const Limits& limi
   for (std::uint64_t i = 0; i < found.entries; ++i) {
     const CentralHeader header = read_central(directory, cursor);
     const std::uint64_t begin = read_local(space, header);
-    entries.push_back({header.name, begin, header.size});
-    extents.push_back({header.local_begin, begin + header.size, header.at});
+    entries.push_back({header.name, begin, header.stored_size, header.at, header.method});
+    extents.push_back({header.local_begin, begin + header.stored_size, header.at});
   }
   if (!cursor.at_end()) directory.refuse(cursor.at(), "the directory goes on after its last entry");
 
@@ -211,6 +212,15 @@ std::vector<ZipEntry> read_zip_directory(const FilePtr& file, const Limits& limi
       whole.refuse(entries[i].begin,
                    "two entries are named " + quoted(entries[i].name) + ", expected unique names");
   return entries;
+}
+
+void require_stored(const FilePtr& file, std::span<const ZipEntry> entries) {
+  for (const ZipEntry& entry : entries)
+    if (entry.method != 0)
+      Section(file, "central directory")
+          .refuse(entry.header, quoted(entry.name) + " is compressed (method " +
+                                    std::to_string(entry.method) +
+                                    "), expected a stored entry, as torch.save writes it");
 }
 
 const ZipEntry* find_entry(std::span<const ZipEntry> sorted, std::string_view name) {
