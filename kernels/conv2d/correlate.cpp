@@ -12,9 +12,9 @@
 namespace grapnel::kernels {
 namespace {
 
-// What the second-level cache holds at a time, in floats: the input of a band, and a slice of a panel of
-// weights with the next one on its way.
-constexpr std::int64_t kBandFloats = 96 * 1024;
+// What the second-level cache holds at a time, in floats: the input and output of a band, and a slice of a
+// panel of weights with the next one on its way.
+constexpr std::int64_t kBandFloats = 160 * 1024;
 constexpr std::int64_t kSliceFloats = 75 * 1024;
 
 /// The pixels of one tile: up to two runs of kRun, where they read and where they write.
@@ -38,18 +38,11 @@ class Correlator {
         in_pixel_(c.groups * c.inputs),
         out_pixel_(c.groups * c.outputs) {}
 
-  void run() const {
-    // In units of one row of pixels x one panel, which takes as many steps of the micro-kernel as the row has
-    // pixels, times depth. A thread copies the input of its rows and fetches the weights of its panels: half
-    // a step a float.
-    const double steps = 2.0 * static_cast<double>(std::max<std::int64_t>(1, c_.w.out * c_.depth()));
-    const Work work{c_.images * c_.h.out, c_.groups * c_.panels(kernel_.panel),
-                    static_cast<double>(reader_.floats_per_row()) / steps,
-                    static_cast<double>(c_.depth() * kernel_.panel) / steps};
-    const std::int64_t most = std::max<std::int64_t>(1, kBandFloats / reader_.floats_per_row());
-    parallel_grid(work, [&](Range rows, Range panels) {
-      for_each_band(rows, c_.h.out, most, [&](const Band& band) { one_band(band, panels); });
-    });
+  /// Flattened rows (image * rows + row) of the output, in panels of its channels.
+  void run(Range rows, Range panels) const {
+    const std::int64_t most =
+        std::max<std::int64_t>(1, kBandFloats / (reader_.floats_per_row() + c_.w.out * out_pixel_));
+    for_each_band(rows, c_.h.out, most, [&](const Band& band) { one_band(band, panels); });
   }
 
  private:
@@ -149,10 +142,27 @@ class Correlator {
 
 void direct_correlate(const MicroKernel& kernel, const Conv2d& shape, ConvPass pass, float* out,
                       const float* in, const float* packed, const float* bias) {
-  for (std::int64_t i = 0; i < correlation_count(shape, pass); ++i) {
-    const Correlation c = correlation(shape, pass, kernel.panel, i);
-    if (c.images * c.h.out * c.w.out > 0) Correlator(kernel, c, out, in, packed, bias).run();
-  }
+  const std::int64_t count = correlation_count(shape, pass);
+  const Correlation most = correlation(shape, pass, kernel.panel, 0);  // no other has more rows
+  const std::int64_t rows = most.images * most.h.out;
+  if (rows == 0) return;
+
+  // Costs in units of one row of pixels x one panel, which takes `steps` steps of the micro-kernel. A thread
+  // also copies the input of its rows and fetches the weights of its panels, at about half a step a float.
+  const double weights = static_cast<double>(shape.r * shape.s * most.inputs);  // per output channel
+  const double inputs = static_cast<double>(most.h.in * most.w.in * most.groups * most.inputs);
+  const double height = static_cast<double>(most.h.out);
+  const double steps = std::max(1.0, weights * static_cast<double>(shape.oh * shape.ow) / height);
+  const Work work{rows, most.groups * most.panels(kernel.panel), 0.5 * inputs / height / steps,
+                  0.5 * weights * kernel.panel / steps};
+  parallel_grid(work, [&](Range part, Range panels) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      const Correlation c = correlation(shape, pass, kernel.panel, i);
+      const std::int64_t own = c.images * c.h.out;
+      const Range share{part.begin * own / rows, part.end * own / rows};
+      if (share.size() > 0 && c.w.out > 0) Correlator(kernel, c, out, in, packed, bias).run(share, panels);
+    }
+  });
 }
 
 }  // namespace grapnel::kernels
