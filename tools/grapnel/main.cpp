@@ -1,0 +1,54 @@
+// The program `grapnel`: gathers the commands and turns every error into one line and exit code 2.
+//
+// Read next: a command, such as classify.cpp; model.h, pictures.h and output.h are what they share.
+#include <algorithm>
+#include <iostream>
+#include <new>
+#include <string>
+
+#include "commands.h"
+#include "grapnel/engine/error.h"
+
+namespace {
+
+constexpr int kFailed = 2;
+
+/// "grapnel classify: message", on one line whatever the message holds.
+int fail(const CLI::App& program, std::string message) {
+  std::replace(message.begin(), message.end(), '\n', ' ');
+  const auto chosen = program.get_subcommands();
+  std::cerr << "grapnel" << (chosen.empty() ? "" : " " + chosen.front()->get_name()) << ": " << message
+            << '\n';
+  return kFailed;
+}
+
+int run(CLI::App& program, int argc, char** argv) {
+  try {
+    program.parse(argc, argv);
+    if (!std::cout.flush()) throw grapnel::FileError("standard output: cannot be written");
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return program.exit(error);  // --help, --version
+    return fail(program, error.what() + std::string("; --help tells the options"));
+  } catch (const std::bad_alloc&) {
+    return fail(program, "out of memory");
+  } catch (const std::exception& error) {
+    return fail(program, error.what());
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App program("Classifies pictures with a ResNet or VGG and shows where the network looked.", "grapnel");
+  program.set_version_flag("--version", "grapnel " GRAPNEL_VERSION);
+  program.require_subcommand(1);
+  program.footer(
+      "`grapnel COMMAND --help` tells a command's options. Exit code: 0, or 2 for anything wrong.");
+  for (const auto add :
+       {grapnel::tools::add_classify, grapnel::tools::add_explain, grapnel::tools::add_features,
+        grapnel::tools::add_preprocess, grapnel::tools::add_run, grapnel::tools::add_inspect,
+        grapnel::tools::add_convert, grapnel::tools::add_summary, grapnel::tools::add_bench})
+    add(program);
+  return run(program, argc, argv);
+}
