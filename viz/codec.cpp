@@ -44,9 +44,9 @@ void check_size(const std::string& name, std::int64_t height, std::int64_t width
                 std::int64_t bytes_per_pixel, const ImageLimits& limits) {
   const std::string size = std::to_string(height) + "x" + std::to_string(width);
   if (height < 1 || width < 1) throw FileError(name + ": says it has " + size + " pixels");
-  if (height > limits.side || width > limits.side)
-    throw FileError(name + ": has " + size + " pixels; the limit is " + std::to_string(limits.side) +
-                    " a side");
+  const int side = std::min(limits.side, kLargestSide);
+  if (height > side || width > side)
+    throw FileError(name + ": has " + size + " pixels; the limit is " + std::to_string(side) + " a side");
   if (static_cast<std::uint64_t>(height * width * bytes_per_pixel) > limits.decoded_bytes)
     throw FileError(name + ": " + size + " pixels would take " +
                     std::to_string(height * width * bytes_per_pixel) + " bytes; the limit is " +

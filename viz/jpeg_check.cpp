@@ -1,6 +1,7 @@
 // JPEG: markers, frame header and scans (ITU-T T.81, annex B).
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <string_view>
 
 #include "grapnel/engine/error.h"
@@ -23,6 +24,7 @@ enum Marker : std::uint8_t {
   kSOI = 0xd8,
   kEOI = 0xd9,
   kSOS = 0xda,
+  kDQT = 0xdb,
   kAPP14 = 0xee,
   kTEM = 0x01,
 };
@@ -47,6 +49,10 @@ class JpegCheck {
         read_frame(marker, segment);
       } else if (marker == kSOS) {
         read_scan(segment);
+      } else if (marker == kDHT) {
+        read_code_tables(segment);
+      } else if (marker == kDQT) {
+        read_quantization_tables(segment);
       } else if (marker == kAPP14) {
         adobe_ =
             adobe_ || (segment.size() >= 12 && std::equal(segment.begin(), segment.begin() + 5, "Adobe"));
@@ -59,7 +65,8 @@ class JpegCheck {
   struct Component {
     std::uint8_t id;
     std::size_t h, v;
-    bool seen;  ///< some scan brings its first (DC) coefficients
+    std::size_t quantization;  ///< number of its table
+    bool seen;                 ///< some scan brings its first (DC) coefficients
   };
 
   [[noreturn]] void fail(const std::string& what) const {
@@ -101,9 +108,37 @@ class JpegCheck {
                count_ == 1 ? 1 : 3, limits_);
     for (std::size_t i = 0; i < count_; ++i) {
       const std::uint8_t sampling = frame[7 + 3 * i];
-      components_[i] = {frame[6 + 3 * i], static_cast<std::size_t>(sampling >> 4), sampling & 15u, false};
+      components_[i] = {frame[6 + 3 * i], static_cast<std::size_t>(sampling >> 4), sampling & 15u,
+                        frame[8 + 3 * i], false};
       const Component& c = components_[i];
       if (c.h < 1 || c.h > 4 || c.v < 1 || c.v > 4) fail("has sampling factors outside 1..4");
+      if (c.quantization > 3) fail("has a quantization table beyond the fourth");
+    }
+  }
+
+  /// Huffman tables: class and number, how many codes of 1..16 bits, their values. More than 256 codes, or a
+  /// DC size beyond 15 bits, would make stb_image 2.27 write and read outside its tables.
+  void read_code_tables(Bytes data) {
+    while (!data.empty()) {
+      if (data.size() < 17) fail("has a Huffman table that ends early");
+      const std::size_t kind = data[0] >> 4, number = data[0] & 15;
+      const std::size_t codes = std::accumulate(data.begin() + 1, data.begin() + 17, std::size_t{0});
+      if (kind > 1 || number > 3 || codes > 256 || codes > data.size() - 17)
+        fail("has a damaged Huffman table");
+      const Bytes values = data.subspan(17, codes);
+      if (kind == 0 && std::any_of(values.begin(), values.end(), [](int size) { return size > 15; }))
+        fail("has a Huffman table with sizes beyond 15 bits");
+      code_tables_[kind][number] = true;
+      data = data.subspan(17 + codes);
+    }
+  }
+
+  void read_quantization_tables(Bytes data) {
+    while (!data.empty()) {
+      const std::size_t wide = data[0] >> 4, number = data[0] & 15, size = 1 + 64 * (wide + 1);
+      if (wide > 1 || number > 3 || data.size() < size) fail("has a damaged quantization table");
+      quantization_tables_[number] = true;
+      data = data.subspan(size);
     }
   }
 
@@ -112,10 +147,21 @@ class JpegCheck {
     if (++scans_ > limits_.jpeg_scans) fail("has more than " + std::to_string(limits_.jpeg_scans) + " scans");
     const std::size_t parts = scan.empty() ? 0 : scan[0];
     if (parts < 1 || parts > count_ || scan.size() != 4 + 2 * parts) fail("has a damaged scan header");
-    const bool first_coefficients = scan[1 + 2 * parts] == 0;
-    for (std::size_t part = 0; part < parts; ++part)
-      for (std::size_t i = 0; i < count_; ++i)
-        if (components_[i].id == scan[1 + 2 * part]) components_[i].seen |= first_coefficients;
+    const std::uint8_t first = scan[1 + 2 * parts], last = scan[2 + 2 * parts],
+                       high = scan[3 + 2 * parts] >> 4;
+    for (std::size_t part = 0; part < parts; ++part) {
+      const std::uint8_t id = scan[1 + 2 * part], tables = scan[2 + 2 * part];
+      const auto component = std::find_if(components_.begin(), components_.begin() + count_,
+                                          [&](const Component& c) { return c.id == id; });
+      if (component == components_.begin() + count_) fail("has a scan of a component that it does not have");
+      // Progressive scans bring either DC (whose refinements have no codes) or AC coefficients.
+      const bool needs_dc = first == 0 && high == 0, needs_ac = !progressive_ || last > 0;
+      const std::size_t dc = tables >> 4, ac = tables & 15;
+      if (dc > 3 || ac > 3 || (needs_dc && !code_tables_[0][dc]) || (needs_ac && !code_tables_[1][ac]) ||
+          !quantization_tables_[component->quantization])
+        fail("has a scan whose tables are missing");
+      component->seen |= first == 0;
+    }
 
     // Coded data ends at the first marker that is neither a stuffed zero nor a restart nor a fill byte.
     const std::size_t start = at_;
@@ -163,6 +209,8 @@ class JpegCheck {
   std::size_t at_ = 0, height_ = 0, width_ = 0, count_ = 0, coded_bytes_ = 0;
   int scans_ = 0;
   bool progressive_ = false, adobe_ = false;
+  bool code_tables_[2][4] = {};  ///< DC and AC: which are there
+  bool quantization_tables_[4] = {};
   std::array<Component, 4> components_{};
 };
 

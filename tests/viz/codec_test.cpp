@@ -195,3 +195,17 @@ TEST_CASE("writing replaces a file whole, and leaves nothing behind where it can
   CHECK_THROWS_AS(write_image(folder / "c.png", Image()), ShapeError);
   CHECK_THROWS_AS(encode_jpeg(second, 0), Error);
 }
+
+TEST_CASE("JPEG tables that would lead the decoder outside its own are refused") {
+  const std::vector<std::uint8_t> jpeg = golden_bytes("photo_420.jpg");
+  const std::size_t table = find(jpeg, std::array<std::uint8_t, 2>{0xff, 0xc4}) + 4;
+  std::vector<std::uint8_t> bytes = jpeg;
+  for (std::size_t i = 1; i <= 16; ++i) bytes[table + i] = 255;
+  CHECK(contains(refusal(bytes), "damaged Huffman table"));
+  bytes = jpeg;
+  bytes[table + 17] = 16;
+  CHECK(contains(refusal(bytes), "sizes beyond 15 bits"));
+  bytes = jpeg;
+  bytes[table] = 0x03;
+  CHECK(contains(refusal(bytes), "tables are missing"));
+}
