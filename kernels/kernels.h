@@ -2,7 +2,8 @@
 //
 // The engine validates shapes and allocates; a kernel only computes, never allocates an output, never throws.
 // All sizes and strides are in elements. One table per backend; the CPU has one per instruction set, chosen
-// once (see select_cpu). Read next: gemm/microkernel.h, the inner loop behind matrix products and convolutions.
+// once (see select_cpu). Read next: gemm/microkernel.h, the inner loop behind matrix products and
+// convolutions.
 #pragma once
 
 #include <cstddef>
@@ -36,11 +37,11 @@ enum class Unary : std::uint8_t {
   sigmoid,
   tanh,
   reciprocal,
-  pow,      // x^a
-  clamp,    // min(max(x, a), b), NaN stays NaN
-  between,  // a <= x && x <= b ? 1 : 0
-  positive, // x > 0 ? 1 : 0
-  affine,   // a*x + b
+  pow,       // x^a
+  clamp,     // min(max(x, a), b), NaN stays NaN
+  between,   // a <= x && x <= b ? 1 : 0
+  positive,  // x > 0 ? 1 : 0
+  affine,    // a*x + b
 };
 
 /// out = f(x, y); comparisons give 1 or 0 in the operands' type.
@@ -118,18 +119,20 @@ struct FloatKernels {
   void (*reduce)(Reduction op, const Reduce& shape, T* out, const T* x);
   void (*gemm)(const Gemm& shape, T* c, const T* a, const T* b, const T* bias);
 
-  // Convolution. The weights are packed first (conv2d_packed_size elements, 64-byte aligned), once per weight version.
-  // w_strides: strides of w along (K, C/groups, R, S).
+  // Convolution. The weights are packed first (conv2d_packed_size elements, 64-byte aligned), once per weight
+  // version. w_strides: strides of w along (K, C/groups, R, S).
   std::size_t (*conv2d_packed_size)(const Conv2d& shape, ConvPass pass);
-  void (*conv2d_pack)(const Conv2d& shape, ConvPass pass, T* packed, const T* w, const std::int64_t* w_strides);
+  void (*conv2d_pack)(const Conv2d& shape, ConvPass pass, T* packed, const T* w,
+                      const std::int64_t* w_strides);
   // bias (K) may be null.
   void (*conv2d_forward)(const Conv2d& shape, T* y, const T* x, const T* packed, const T* bias);
   void (*conv2d_input_grad)(const Conv2d& shape, T* dx, const T* dy, const T* packed);
   // dw is dense (K, C/groups, R, S) in row-major order.
   void (*conv2d_weight_grad)(const Conv2d& shape, T* dw, const T* x, const T* dy);
 
-  // Max pooling; `taps` receives for each output the winning window position kernel_w*i + j (kernel_h*kernel_w <= 256),
-  // or is null when nobody will differentiate. First maximum wins; NaN wins over everything.
+  // Max pooling; `taps` receives for each output the winning window position kernel_w*i + j
+  // (kernel_h*kernel_w <= 256), or is null when nobody will differentiate. First maximum wins; NaN wins over
+  // everything.
   void (*max_pool2d)(const Pool2d& shape, T* y, std::uint8_t* taps, const T* x);
   void (*max_pool2d_scatter)(const Pool2d& shape, T* dx, const T* dy, const std::uint8_t* taps);
   void (*max_pool2d_gather)(const Pool2d& shape, T* y, const T* x, const std::uint8_t* taps);
@@ -143,13 +146,14 @@ struct FloatKernels {
   // mean and biased variance, both accumulated in double.
   void (*channel_moments)(std::int64_t rows, std::int64_t channels, T* mean, T* variance, const T* x);
   // y = scale[c] * x + shift[c]
-  void (*channel_affine)(std::int64_t rows, std::int64_t channels, T* y, const T* x, const T* scale, const T* shift);
+  void (*channel_affine)(std::int64_t rows, std::int64_t channels, T* y, const T* x, const T* scale,
+                         const T* shift);
   // sum_dy[c] = sum dy, dot[c] = sum dy * (x - mean[c])
   void (*channel_dots)(std::int64_t rows, std::int64_t channels, T* sum_dy, T* dot, const T* dy, const T* x,
                        const T* mean);
   // dx = a[c] * dy + b[c] * (x - mean[c]) + d[c]
-  void (*channel_blend)(std::int64_t rows, std::int64_t channels, T* dx, const T* dy, const T* x, const T* mean,
-                        const T* a, const T* b, const T* d);
+  void (*channel_blend)(std::int64_t rows, std::int64_t channels, T* dx, const T* dy, const T* x,
+                        const T* mean, const T* a, const T* b, const T* d);
 
   // Row-wise over dense x (rows, columns), maximum subtracted first.
   void (*softmax)(std::int64_t rows, std::int64_t columns, T* y, const T* x);
@@ -165,11 +169,12 @@ struct FloatKernels {
   void (*index_add)(std::int64_t outer, std::int64_t size, std::int64_t count, std::int64_t inner, T* x,
                     const T* y, const std::int64_t* index);
   // y[i, j, l] = x[i, index[i, j, l], l] and x[i, index[i, j, l], l] += y[i, j, l]; index is shaped like y.
-  void (*gather)(std::int64_t outer, std::int64_t size, std::int64_t count, std::int64_t inner, T* y, const T* x,
-                 const std::int64_t* index);
+  void (*gather)(std::int64_t outer, std::int64_t size, std::int64_t count, std::int64_t inner, T* y,
+                 const T* x, const std::int64_t* index);
   void (*scatter_add)(std::int64_t outer, std::int64_t size, std::int64_t count, std::int64_t inner, T* x,
                       const T* y, const std::int64_t* index);
-  // index (outer, inner) = position of the first maximum (NaN counts as largest) along `size` of dense x (outer, size, inner)
+  // index (outer, inner) = position of the first maximum (NaN counts as largest) along `size` of dense x
+  // (outer, size, inner)
   void (*argmax)(std::int64_t outer, std::int64_t size, std::int64_t inner, std::int64_t* index, const T* x);
 };
 
@@ -182,11 +187,12 @@ struct Table {
   void (*copy)(const Loops<2>& loops, void* dst, DType dst_type, const void* src, DType src_type);
 };
 
-/// The CPU tables this machine can run, fastest first; the last one is "reference". `count` receives how many.
+/// The CPU tables this machine can run, fastest first; the last one is "reference". `count` receives how
+/// many.
 const Table* const* cpu_tables(int* count) noexcept;
 
-/// The fastest CPU table, or the one named by the environment variable GRAPNEL_KERNEL; null if that names none
-/// that runs here. The choice is made once.
+/// The fastest CPU table, or the one named by the environment variable GRAPNEL_KERNEL; null if that names
+/// none that runs here. The choice is made once.
 const Table* select_cpu() noexcept;
 
 /// Number of threads the kernels use; 0 asks for all cores this process may run on.

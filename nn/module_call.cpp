@@ -46,7 +46,7 @@ struct Stages {
     const auto alive = lists.lock();
     if (!alive) return;
     Module& module = *alive->owner;
-    const auto keep = module.weak_from_this().lock();  // a hook may drop the last reference to its module
+    const auto keep = module.weak_from_this().lock();  // as in HookedCall::run
     for_each_alive(pre_hooks, [&](auto& hook) {
       run_gradient_hook("full backward pre", hook, module, grad_outputs,
                         [&] { return hook.function(module, grad_outputs); });
@@ -61,6 +61,7 @@ struct Stages {
 
   /// Does nothing if the gradient came to the inputs without passing the outputs, as in a second derivative.
   void at_inputs(Tensors& grad_inputs) const {
+    // Taken out: a pass through many hooked modules must not hold all their gradients to its end.
     const auto grad_outputs = std::static_pointer_cast<Tensors>(std::exchange(pass_local(this), nullptr));
     const auto alive = lists.lock();
     if (!grad_outputs || !alive) return;
@@ -112,6 +113,7 @@ struct HookedCall {
   std::unordered_set<const void*> called = {};  // always_call hooks that have had their turn
 
   Tensors run() {
+    const auto keep = module.weak_from_this().lock();  // a hook may drop the last reference to its module
     try {
       call();
     } catch (...) {
@@ -186,9 +188,9 @@ struct HookedCall {
 };
 
 Tensors Module::operator()(const Tensors& inputs) {
-  if (!any_global_hook.load(std::memory_order_acquire) && (!hooks_ || hooks_->empty()))
-    return forward_list(inputs);
-  return HookedCall{*this, inputs}.run();
+  const bool global = any_global_hook.load(std::memory_order_acquire) && !global_hooks().empty();
+  const bool local = hooks_ && !hooks_->empty();
+  return global || local ? HookedCall{*this, inputs}.run() : forward_list(inputs);
 }
 
 Tensor Module::operator()(const Tensor& input) {

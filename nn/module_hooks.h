@@ -27,7 +27,7 @@ struct ModuleHooks {
 
 /// The lists that every module shares.
 ModuleHooks& global_hooks();
-/// Set by the first global registration, for good: a call without any hook asks only this.
+/// Set by the first global registration, for good: before that, a call without hooks asks only this.
 extern std::atomic<bool> any_global_hook;
 
 /// Throws ShapeError / TypeError unless the gradients a hook returned look like those it saw.

@@ -4,6 +4,7 @@
 // operands dense along the columns, or, where their orders differ (NCHW <-> NHWC), the destination along the
 // columns and the source along the rows.
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -42,58 +43,112 @@ Loops<2> easiest_order(Loops<2> loops) {
   return loops;
 }
 
-template <class To, class From>
-void copy_row(std::int64_t count, To* dst, std::int64_t dst_step, const From* src, std::int64_t src_step) {
-  if (dst_step == 1 && src_step == 1) {
-    if constexpr (std::is_same_v<To, From>) {
-      std::memcpy(dst, src, static_cast<std::size_t>(count) * sizeof(To));
-    } else {
-      for (std::int64_t i = 0; i < count; ++i) dst[i] = convert<To>(src[i]);
-    }
-  } else if (dst_step == 1 && src_step == 0) {
-    std::fill_n(dst, count, convert<To>(*src));
-  } else {
-    for (std::int64_t i = 0; i < count; ++i) dst[i * dst_step] = convert<To>(src[i * src_step]);
-  }
-}
+// --- one type
+// ----------------------------------------------------------------------------------------------------
 
-template <class To, class From>
-void copy_plane(const Plane<2>& plane, To* dst, const From* src) {
+template <class T>
+void move_plane(const Plane<2>& plane, T* dst, const T* src) {
   const auto [dst_row, src_row] = plane.row_stride;
   const auto [dst_step, src_step] = plane.column_stride;
+  const std::int64_t columns = plane.columns;
   if (plane.rows > 1 && dst_step == 1 && src_row == 1) {
-    return copy_transposed(plane.rows, plane.columns, dst, dst_row, src, src_step);
+    return copy_transposed(plane.rows, columns, dst, dst_row, src, src_step);
   }
-  for (std::int64_t r = 0; r < plane.rows; ++r) {
-    copy_row(plane.columns, dst + r * dst_row, dst_step, src + r * src_row, src_step);
+  for (std::int64_t r = 0; r < plane.rows; ++r, dst += dst_row, src += src_row) {
+    if (dst_step == 1 && src_step == 1) {
+      std::memcpy(dst, src, static_cast<std::size_t>(columns) * sizeof(T));
+    } else if (dst_step == 1 && src_step == 0) {
+      std::fill_n(dst, columns, *src);
+    } else {
+      for (std::int64_t c = 0; c < columns; ++c) dst[c * dst_step] = src[c * src_step];
+    }
   }
 }
 
-template <class To, class From>
-void copy_typed(const Loops<2>& loops, void* dst, const void* src) {
-  parallel_walk(loops, [&](const Plane<2>& plane, const std::int64_t* offsets) {
-    copy_plane(plane, static_cast<To*>(dst) + offsets[0], static_cast<const From*>(src) + offsets[1]);
+template <class T>
+void move_elements(const Loops<2>& loops, void* dst, const void* src) {
+  parallel_walk(easiest_order(loops), [&](const Plane<2>& plane, const std::int64_t* offsets) {
+    move_plane(plane, static_cast<T*>(dst) + offsets[0], static_cast<const T*>(src) + offsets[1]);
   });
+}
+
+/// Copies without looking at the values, so types of one size are one.
+void move(const Loops<2>& loops, void* dst, const void* src, std::size_t item_size) {
+  switch (item_size) {
+    case 1:
+      return move_elements<std::uint8_t>(loops, dst, src);
+    case 2:
+      return move_elements<std::uint16_t>(loops, dst, src);
+    case 4:
+      return move_elements<std::uint32_t>(loops, dst, src);
+    case 8:
+      return move_elements<std::uint64_t>(loops, dst, src);
+  }
+}
+
+// --- two types
+// ---------------------------------------------------------------------------------------------------
+
+/// Converts `count` elements that lie `step` elements apart.
+using ConvertRow = void (*)(std::int64_t count, void* dst, std::int64_t dst_step, const void* src,
+                            std::int64_t src_step);
+
+template <class To, class From>
+void convert_row(std::int64_t count, void* dst, std::int64_t dst_step, const void* src,
+                 std::int64_t src_step) {
+  To* to = static_cast<To*>(dst);
+  const From* from = static_cast<const From*>(src);
+  for (std::int64_t i = 0; i < count; ++i) to[i * dst_step] = convert<To>(from[i * src_step]);
+}
+
+struct Conversion {
+  ConvertRow row;
+  std::size_t dst_size, src_size;  // bytes of an element
+};
+
+Conversion conversion(DType to, DType from) {
+  Conversion result{};
+  with_type(to, [&](auto t) {
+    with_type(from, [&](auto f) { result = {convert_row<decltype(t), decltype(f)>, sizeof t, sizeof f}; });
+  });
+  return result;
+}
+
+void convert_elements(const Loops<2>& loops, void* dst, const void* src, const Conversion& types) {
+  parallel_walk(easiest_order(loops), [&](const Plane<2>& plane, const std::int64_t* offsets) {
+    for (std::int64_t r = 0; r < plane.rows; ++r) {
+      const std::int64_t to = offsets[0] + r * plane.row_stride[0],
+                         from = offsets[1] + r * plane.row_stride[1];
+      types.row(plane.columns, static_cast<std::byte*>(dst) + to * static_cast<std::int64_t>(types.dst_size),
+                plane.column_stride[0],
+                static_cast<const std::byte*>(src) + from * static_cast<std::int64_t>(types.src_size),
+                plane.column_stride[1]);
+    }
+  });
+}
+
+bool is_one_value(const Loops<2>& loops) {
+  return std::all_of(loops.strides[1], loops.strides[1] + loops.rank,
+                     [](std::int64_t stride) { return stride == 0; });
 }
 
 void copy(const Loops<2>& loops, void* dst, DType dst_type, const void* src, DType src_type) {
-  const Loops<2> ordered = easiest_order(loops);
-  with_type(dst_type, [&](auto to) {
-    with_type(src_type, [&](auto from) { copy_typed<decltype(to), decltype(from)>(ordered, dst, src); });
-  });
+  const Conversion types = conversion(dst_type, src_type);
+  if (dst_type == src_type) return move(loops, dst, src, types.dst_size);
+  if (!is_one_value(loops)) return convert_elements(loops, dst, src, types);
+  if (element_count(loops) == 0) return;
+  alignas(8) std::byte value[8];
+  types.row(1, value, 1, src, 1);
+  move(loops, dst, value, types.dst_size);
 }
 
 void copy_reference(const Loops<2>& loops, void* dst, DType dst_type, const void* src, DType src_type) {
-  with_type(dst_type, [&](auto to) {
-    with_type(src_type, [&](auto from) {
-      using To = decltype(to);
-      using From = decltype(from);
-      for (std::int64_t i = 0; i < element_count(loops); ++i) {
-        const std::int64_t d = offset_of(loops, 0, i), s = offset_of(loops, 1, i);
-        static_cast<To*>(dst)[d] = convert<To>(static_cast<const From*>(src)[s]);
-      }
-    });
-  });
+  const Conversion types = conversion(dst_type, src_type);
+  for (std::int64_t i = 0; i < element_count(loops); ++i) {
+    const std::int64_t to = offset_of(loops, 0, i), from = offset_of(loops, 1, i);
+    types.row(1, static_cast<std::byte*>(dst) + to * static_cast<std::int64_t>(types.dst_size), 1,
+              static_cast<const std::byte*>(src) + from * static_cast<std::int64_t>(types.src_size), 1);
+  }
 }
 
 }  // namespace

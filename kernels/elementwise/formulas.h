@@ -86,7 +86,7 @@ void with_unary(Unary op, double first, double second, const Use& use) {
         return raised > b ? b : raised;
       });
     case Unary::between:
-      return use([a, b](T x) { return static_cast<T>((a <= x) & (x <= b) ? 1 : 0); });
+      return use([a, b](T x) { return static_cast<T>(((a <= x) & (x <= b)) ? 1 : 0); });
     case Unary::positive:
       return use([](T x) { return static_cast<T>(x > 0 ? 1 : 0); });
     case Unary::affine:
@@ -109,9 +109,9 @@ void with_binary(Binary op, const Use& use) {
     case Binary::pow:
       return use([](T x, T y) { return pow_of(x, y); });
     case Binary::maximum:
-      return use([](T x, T y) { return (x > y) | (x != x) ? x : y; });
+      return use([](T x, T y) { return ((x > y) | (x != x)) ? x : y; });
     case Binary::minimum:
-      return use([](T x, T y) { return (x < y) | (x != x) ? x : y; });
+      return use([](T x, T y) { return ((x < y) | (x != x)) ? x : y; });
     case Binary::equal:
       return use([](T x, T y) { return static_cast<T>(x == y ? 1 : 0); });
     case Binary::greater:

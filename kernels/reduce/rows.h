@@ -35,7 +35,7 @@ struct Sum {
 
 struct Max {
   static constexpr double kIdentity = -__builtin_inf();
-  static double fold(double total, double x) { return (x > total) | (x != x) ? x : total; }
+  static double fold(double total, double x) { return ((x > total) | (x != x)) ? x : total; }
 
   /// A maximum of floats is a float, so these need not be double.
   template <int kWidth>
@@ -51,7 +51,7 @@ struct Max {
       for (int v = 0; v < kWidth / kLanes; ++v) {
         Floats value;
         load(value, x + v * kLanes);
-        vectors[v] = (value > vectors[v]) | (value != value) ? value : vectors[v];
+        vectors[v] = ((value > vectors[v]) | (value != value)) ? value : vectors[v];
       }
     }
   };

@@ -95,6 +95,7 @@ def write_mode(writer, net_name, mode):
 
 def write(net_name):
     writer = Writer(FOLDER / f"{net_name}.txt")
+    writer.line(f"# torch {torch.__version__.split('+')[0]}, torchvision {torchvision.__version__.split('+')[0]}")
     writer.line("input", INPUTS[net_name], len(SHAPE), *SHAPE)
     writer.line("large_input", "picture", len(LARGE_SHAPE), *LARGE_SHAPE)
     write_mode(writer, net_name, "eval")

@@ -240,13 +240,14 @@ def longest_sum(inputs, outputs):
 
 
 def write_values(file, tensor):
-    values = [f"{value!r}" for value in tensor.detach().reshape(-1).tolist()]
+    values = [repr(value) for value in tensor.detach().reshape(-1).tolist()]
     for start in range(0, len(values), 8):
         print(*values[start : start + 8], file=file)
 
 
 def main():
     with open(pathlib.Path(__file__).parent / "ops.txt", "w", encoding="ascii") as file:
+        print(f"# torch {torch.__version__.split('+')[0]}", file=file)
         for name, (specs, function) in CASES.items():
             inputs = [make_input(f"{name} {i}", spec) for i, spec in enumerate(specs)]
             outputs = as_tuple(function(*inputs))

@@ -16,20 +16,21 @@ using namespace grapnel::testing;
 TEST_CASE("softmax and log_softmax of rows") {
   const double eps = std::numeric_limits<float>::epsilon();
   for (const Table* table : tables()) {
-    for (const auto& [rows, columns] :
+    for (const auto& size :
          std::vector<std::pair<std::int64_t, std::int64_t>>{{1, 1}, {3, 7}, {0, 5}, {5, 1000}, {301, 100}}) {
+      const std::int64_t rows = size.first, columns = size.second;
       CAPTURE(std::string(table->name));
       CAPTURE(columns);
       std::vector<float> x = random_values(rows * columns, 1);
       for (float& value : x) value *= 20;
-      const auto y = same_for_any_threads([&, r = rows, n = columns] {
+      const auto y = same_for_any_threads([&] {
         std::vector<float> out(x.size());
-        table->f32.softmax(r, n, out.data(), x.data());
+        table->f32.softmax(rows, columns, out.data(), x.data());
         return out;
       });
-      const auto log_y = same_for_any_threads([&, r = rows, n = columns] {
+      const auto log_y = same_for_any_threads([&] {
         std::vector<float> out(x.size());
-        table->f32.log_softmax(r, n, out.data(), x.data());
+        table->f32.log_softmax(rows, columns, out.data(), x.data());
         return out;
       });
       int wrong = 0;

@@ -6,6 +6,7 @@
 #include "grapnel/engine/backward.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/node.h"
+#include "grapnel/nn/layers.h"
 #include "nn/small_modules.h"
 
 using namespace grapnel;
@@ -175,6 +176,13 @@ TEST_CASE("module hooks: nothing of the backward kinds happens where nothing is 
     CHECK_FALSE(net(leaf(3)).requires_grad());
   }
   CHECK(calls == 2);
+  const Tensor computed = leaf(3) * 2.0;
+  nn::ReLU overwriting(true);
+  overwriting.register_full_backward_hook(counting(calls));
+  {
+    NoGrad no_grad;
+    CHECK(overwriting(computed).is_same(computed));
+  }
   net.set_requires_grad(false);
   CHECK_FALSE(net(leaf(3, false)).requires_grad());
   CHECK(calls == 4);
@@ -311,16 +319,45 @@ TEST_CASE("module hooks: concurrent passes through one graph keep their gradient
 TEST_CASE("module hooks: a hook that drops the last reference to its module is safe") {
   auto net = std::make_shared<Scale>("net", 2);
   const std::weak_ptr<Scale> watch = net;
-  net->register_full_backward_hook([&](nn::Module& module, const Tensors&, const Tensors&) {
+  const auto drop = [&](nn::Module& module, const auto&...) {
     net.reset();
+    CHECK_FALSE(watch.expired());
     CHECK(dynamic_cast<Scale&>(module).label == "net");
     return std::nullopt;
-  });
+  };
+  SUBCASE("forward pre") {
+    net->register_forward_pre_hook(drop);
+  }
+  SUBCASE("forward") {
+    net->register_forward_hook(drop);
+  }
+  SUBCASE("full backward") {
+    net->register_full_backward_hook(drop);
+  }
+  SUBCASE("full backward pre") {
+    net->register_full_backward_pre_hook(drop);
+  }
   const Tensor x = leaf(3);
   const Tensor y = (*net)(x);
   y.backward();
   CHECK(watch.expired());
   CHECK(x.grad().item() == 2);
+}
+
+TEST_CASE("module hooks: a pass holds the gradients of a module no longer than its hooks need them") {
+  auto net = two_scales();
+  std::weak_ptr<TensorImpl> second;
+  net->second->register_full_backward_hook([&](nn::Module&, const Tensors&, const Tensors& grad_outputs) {
+    second = grad_outputs[0].impl();
+    return std::nullopt;
+  });
+  bool held = true;
+  net->first->register_full_backward_hook([&](nn::Module&, const Tensors&, const Tensors&) {
+    held = !second.expired();
+    return std::nullopt;
+  });
+  sum((*net)(leaf(3)) * 2.0).backward();
+  CHECK_FALSE(held);
 }
 
 TEST_CASE("module hooks: the graph keeps no module alive, and its hooks end with it") {

@@ -88,6 +88,9 @@ TEST_CASE("module tree: a shared module appears once in the tree and under both 
   CHECK(names(net->named_parameters()) == Names{"w"});
   CHECK(names(net->state_dict()) == Names{"w", "a.weight", "b.weight"});
   CHECK(shared->path() == "a");
+  Open other("other");
+  other.register_module("c", shared);
+  CHECK(shared->path() == "a");
   net.reset();
   CHECK(shared->path() == "");
 }
@@ -205,6 +208,8 @@ TEST_CASE("module modes: to() converts what is floating, keeps sharing and requi
   auto& conv = dynamic_cast<nn::Conv2d&>(net->at("0"));
   conv.bias.set_requires_grad(false);
   sum(conv.weight).backward();
+  net->to(DType::float32);
+  CHECK(conv.weight.grad().defined());
   const auto before = values_of(net->state_dict());
   net->to(DType::float64);
   CHECK(conv.weight.dtype() == DType::float64);

@@ -16,20 +16,29 @@ namespace grapnel::testing {
 
 namespace {
 
-std::filesystem::path golden_file(const std::string& file) {
-  return std::filesystem::path(GRAPNEL_TEST_DIR) / "golden" / file;
+std::vector<std::string> all_lines(const std::string& file) {
+  std::ifstream stream(std::filesystem::path(GRAPNEL_TEST_DIR) / "golden" / file);
+  if (!stream) throw std::runtime_error("golden " + file + ": cannot be read");
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+bool is_comment(const std::string& line) {
+  return line.starts_with("#");
 }
 
 /// Words of a golden file, one line after the other. Numbers may run over lines.
 class Reader {
  public:
-  explicit Reader(const std::string& file) : file_(file), lines_(read_lines(file)) {}
+  explicit Reader(const std::string& file) : file_(file), lines_(all_lines(file)) {}
 
   std::string word() {
     std::string result;
     while (!(words_ >> result)) {
       if (line_ == lines_.size()) fail("unexpected end");
-      words_ = std::istringstream(lines_[line_++]);
+      const std::string& line = lines_[line_++];
+      words_ = std::istringstream(is_comment(line) ? std::string() : line);
     }
     return result;
   }
@@ -88,10 +97,8 @@ GoldenValues read_values(Reader& reader) {
 }  // namespace
 
 std::vector<std::string> read_lines(const std::string& file) {
-  std::ifstream stream(golden_file(file));
-  if (!stream) throw std::runtime_error("golden " + file + ": cannot be read");
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  auto lines = all_lines(file);
+  std::erase_if(lines, is_comment);
   return lines;
 }
 

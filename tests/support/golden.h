@@ -76,7 +76,7 @@ struct GoldenOperation {
 /// Reads ../golden/ops.txt. Throws std::runtime_error naming file and line.
 std::vector<GoldenOperation> read_operations();
 
-/// Lines of a text file in ../golden. Throws std::runtime_error if it cannot be read.
+/// Lines of a text file in ../golden, but for comments ("#"). Throws std::runtime_error if it cannot be read.
 std::vector<std::string> read_lines(const std::string& file);
 
 }  // namespace grapnel::testing

@@ -65,7 +65,8 @@ bool is_mapped(const void* address, const std::string& path) {
 TEST_CASE("golden weight files have the names, types, layouts, sharing and values of their library") {
   const auto files = expectations();
   REQUIRE(files.size() >= 11);
-  for (const auto& [file, expected] : files) {
+  for (const auto& [path, expected] : files) {
+    const std::string file = path;
     CAPTURE(file);
     const weights::StateFile state = weights::read(golden(file), {.unwrap = file.starts_with("nested")});
     const std::string kind = file.substr(file.find('.') + 1);
@@ -127,7 +128,8 @@ TEST_CASE("files that hold something else than tensors are refused with advice")
       {"protocol4.zip.pt", "pickle opcode 0x95"},  {"make_golden.py", "unknown format"},
       {"missing.pt", "cannot open: No such file"}, {"", "not a regular file"},
   };
-  for (const auto& [file, expected] : words) {
+  for (const auto& [path, expected] : words) {
+    const std::string file = path;
     CAPTURE(file);
     const std::string message = refusal(golden(file));
     CAPTURE(message);

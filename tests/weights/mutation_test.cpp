@@ -92,7 +92,8 @@ TEST_CASE("a hostile file costs little memory before it is refused") {
       {"a text of 4 GiB", torch_zip("X" + bytes_of<std::uint32_t>(~0u))},
   };
   ScratchFile file;
-  for (const auto& [what, bytes] : table) {
+  for (const auto& [name, bytes] : table) {
+    const std::string what = name;
     CAPTURE(what);
     file.write(bytes);
     const std::size_t before = heap_now;
