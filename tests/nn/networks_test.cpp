@@ -40,9 +40,11 @@ std::string listing(nn::Module& net) {
 }  // namespace
 
 TEST_CASE("networks: modules and state are torchvision's") {
+  default_generator() = Generator(1);
   nn::SkipInit skip;
   CHECK(nn::model_names() == std::vector<std::string>{"resnet18", "resnet34", "vgg16"});
   for (const std::string& name : nn::model_names()) CHECK(listing(*nn::make_model(name)) == golden(name));
+  CHECK(default_generator().offset() == 0);
 }
 
 TEST_CASE("networks: summaries at 224 x 224") {
@@ -125,6 +127,25 @@ TEST_CASE("networks: options") {
   CHECK(nn::resnet18({.width = 2, .inplace = true})->at("layer1.0.relu").settings() == "inplace=True");
 }
 
+TEST_CASE("networks: only with `inplace` is an activation overwritten") {
+  const auto overwritten = [](bool inplace) {
+    auto net = nn::resnet18({.num_classes = 3, .width = 2, .inplace = inplace});
+    std::vector<std::pair<Tensor, std::uint64_t>> outputs;
+    for (const auto& [path, module] : net->named_modules())
+      module->register_forward_hook([&](nn::Module&, const Tensors&, const Tensors& output) {
+        outputs.emplace_back(output[0], output[0].version());
+        return std::nullopt;
+      });
+    (*net)(Tensor::ones({2, 3, 64, 64}));
+    std::size_t count = 0;
+    for (const auto& [output, version] : outputs) count += output.version() != version;
+    return count;
+  };
+  CHECK(overwritten(false) == 0);
+  // Of the stem bn1; of each block bn1, and bn2 with its sum.
+  CHECK(overwritten(true) == 1 + 8 * 2);
+}
+
 TEST_CASE("networks: what a state tells, and what it cannot") {
   const nn::NamedTensors vgg{{"classifier.6.weight", Tensor::zeros({5, 2})}};
   CHECK(nn::num_classes_of("vgg16", vgg) == 5);
@@ -167,8 +188,8 @@ TEST_CASE("networks: a gradient reaches every parameter") {
     return Tensor::randn({2, 3, 64, 64}, generator);
   }();
   sum((*net)(x)).backward();
-  for (const auto& [name, parameter] : net->named_parameters()) {
-    CAPTURE(name);
-    CHECK(parameter.grad().defined());
+  for (const auto& entry : net->named_parameters()) {
+    CAPTURE(entry.first);
+    CHECK(entry.second.grad().defined());
   }
 }
