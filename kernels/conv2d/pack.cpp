@@ -25,18 +25,23 @@ bool pack_contiguous(const MicroKernel& kernel, const Correlation& c, const Pane
   const bool taps_last = from.s == 1 && from.r == c.w.taps && from.input == taps;
   const bool inputs_last = from.input == 1 && from.s == c.inputs && from.r == c.w.taps * c.inputs;
   if (!in_order || !(taps_last || inputs_last)) return false;
+  std::int64_t channel = 0, tap = 0;  // of element e when the taps come last
   for (std::int64_t e = 0; e < elements; e += kernel.lanes) {
     const std::int64_t count = std::min<std::int64_t>(kernel.lanes, elements - e);
+    float* out[kMaxLanes];
+    for (std::int64_t i = 0; i < count; ++i) {
+      out[i] = to + (inputs_last ? e + i : tap * c.inputs + channel) * kernel.panel;
+      if (++tap == taps) {
+        tap = 0;
+        ++channel;
+      }
+    }
     for (std::int64_t j = 0; j < from.columns; j += kernel.lanes) {
       const std::int64_t width = std::min<std::int64_t>(kernel.lanes, from.columns - j);
       const float* in[kMaxLanes];
-      float* out[kMaxLanes];
       for (std::int64_t i = 0; i < width; ++i) in[i] = from.w + (j + i) * from.output + e;
-      for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t row = inputs_last ? e + i : (e + i) % taps * c.inputs + (e + i) / taps;
-        out[i] = to + row * kernel.panel + j;
-      }
       transpose(kernel, width, count, in, out);
+      for (std::int64_t i = 0; i < count; ++i) out[i] += kernel.lanes;
     }
   }
   return true;

@@ -127,19 +127,24 @@ class WeightGrad {
     const std::int64_t first = p % c_.panels(kernel_.panel) * kernel_.panel;
     const std::int64_t columns = std::min<std::int64_t>(kernel_.panel, c_.outputs - first);
     float* to = dw_ + (p / c_.panels(kernel_.panel) * c_.outputs + first) * elements;
+    std::int64_t channel = 0, tap = 0;  // of element e
     for (std::int64_t e = 0; e < elements; e += kernel_.lanes) {
       const std::int64_t count = std::min<std::int64_t>(kernel_.lanes, elements - e);
+      const float* in[kMaxLanes];
+      for (std::int64_t i = 0; i < count; ++i) {
+        const std::int64_t row = tap * c_.inputs + channel;
+        in[i] = row >= rows.begin && row < rows.end ? sums + (row - rows.begin) * kernel_.panel : nullptr;
+        if (++tap == taps) {
+          tap = 0;
+          ++channel;
+        }
+      }
       for (std::int64_t k = 0; k < columns; k += kernel_.lanes) {
         const std::int64_t width = std::min<std::int64_t>(kernel_.lanes, columns - k);
-        const float* in[kMaxLanes];
         float* out[kMaxLanes];
-        for (std::int64_t i = 0; i < count; ++i) {
-          const std::int64_t row = (e + i) % taps * c_.inputs + (e + i) / taps;
-          const bool ours = row >= rows.begin && row < rows.end;
-          in[i] = ours ? sums + (row - rows.begin) * kernel_.panel + k : nullptr;
-        }
         for (std::int64_t j = 0; j < width; ++j) out[j] = to + (k + j) * elements + e;
         transpose(kernel_, count, width, in, out);
+        for (std::int64_t i = 0; i < count; ++i) in[i] += in[i] != nullptr ? kernel_.lanes : 0;
       }
     }
   }
