@@ -65,25 +65,13 @@ void move_plane(const Plane<2>& plane, T* dst, const T* src) {
   }
 }
 
-template <class T>
-void move_elements(const Loops<2>& loops, void* dst, const void* src) {
-  parallel_walk(easiest_order(loops), [&](const Plane<2>& plane, const std::int64_t* offsets) {
-    move_plane(plane, static_cast<T*>(dst) + offsets[0], static_cast<const T*>(src) + offsets[1]);
+void move(const Loops<2>& loops, void* dst, const void* src, DType type) {
+  with_type(type, [&](auto element) {
+    using T = decltype(element);
+    parallel_walk(easiest_order(loops), [&](const Plane<2>& plane, const std::int64_t* offsets) {
+      move_plane(plane, static_cast<T*>(dst) + offsets[0], static_cast<const T*>(src) + offsets[1]);
+    });
   });
-}
-
-/// Copies without looking at the values, so types of one size are one.
-void move(const Loops<2>& loops, void* dst, const void* src, std::size_t item_size) {
-  switch (item_size) {
-    case 1:
-      return move_elements<std::uint8_t>(loops, dst, src);
-    case 2:
-      return move_elements<std::uint16_t>(loops, dst, src);
-    case 4:
-      return move_elements<std::uint32_t>(loops, dst, src);
-    case 8:
-      return move_elements<std::uint64_t>(loops, dst, src);
-  }
 }
 
 // --- two types
@@ -133,13 +121,13 @@ bool is_one_value(const Loops<2>& loops) {
 }
 
 void copy(const Loops<2>& loops, void* dst, DType dst_type, const void* src, DType src_type) {
+  if (dst_type == src_type) return move(loops, dst, src, dst_type);
   const Conversion types = conversion(dst_type, src_type);
-  if (dst_type == src_type) return move(loops, dst, src, types.dst_size);
   if (!is_one_value(loops)) return convert_elements(loops, dst, src, types);
   if (element_count(loops) == 0) return;
   alignas(8) std::byte value[8];
   types.row(1, value, 1, src, 1);
-  move(loops, dst, value, types.dst_size);
+  move(loops, dst, value, dst_type);
 }
 
 void copy_reference(const Loops<2>& loops, void* dst, DType dst_type, const void* src, DType src_type) {

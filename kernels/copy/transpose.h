@@ -12,10 +12,9 @@ namespace grapnel::kernels {
 /// A cache line of floats.
 inline constexpr std::int64_t kTile = 16;
 
-/// Four by four elements of four bytes in registers.
-inline void transpose_quad(std::uint32_t* dst, std::int64_t dst_row, const std::uint32_t* src,
-                           std::int64_t src_row) {
-  typedef std::uint32_t Quad __attribute__((vector_size(16)));
+/// Four by four floats in registers.
+inline void transpose_quad(float* dst, std::int64_t dst_row, const float* src, std::int64_t src_row) {
+  typedef float Quad __attribute__((vector_size(16)));
   Quad in[4];
   for (int i = 0; i < 4; ++i) std::memcpy(&in[i], src + i * src_row, sizeof(Quad));
   const Quad low01 = __builtin_shufflevector(in[0], in[1], 0, 4, 1, 5);
@@ -47,7 +46,7 @@ void transpose_elements(std::int64_t rows, std::int64_t columns, T* dst, std::in
 template <class T>
 void transpose_tile(std::int64_t rows, std::int64_t columns, T* dst, std::int64_t dst_row, const T* src,
                     std::int64_t src_row) {
-  if constexpr (std::is_same_v<T, std::uint32_t>) {
+  if constexpr (std::is_same_v<T, float>) {
     const std::int64_t even_rows = rows & ~3, even_columns = columns & ~3;
     for (std::int64_t r = 0; r < even_rows; r += 4) {
       for (std::int64_t c = 0; c < even_columns; c += 4) {
