@@ -1,3 +1,4 @@
+// Finding a class by what a person types. Reading lists of names is in class_names_file.cpp.
 #include "grapnel/viz/class_names.h"
 
 #include <algorithm>

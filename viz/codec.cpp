@@ -1,3 +1,4 @@
+// Which format a file has, what it may cost, and who decodes it: picture_check.h looks first, stb.h decodes.
 #include "grapnel/viz/codec.h"
 
 #include <algorithm>

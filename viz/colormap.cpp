@@ -1,3 +1,4 @@
+// The five tables, made at compile time, and painting with them.
 #include "grapnel/viz/colormap.h"
 
 #include <algorithm>

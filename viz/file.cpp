@@ -1,3 +1,5 @@
+// Reading whole files with a limit, and writing them so that a reader sees the old file or the new one, never
+// a half.
 #include "grapnel/viz/file.h"
 
 #include <cerrno>

@@ -1,3 +1,5 @@
+// Laying out, scaling and pasting: the three steps of torchvision.utils.make_grid, shared by both kinds of
+// sheet.
 #include "grapnel/viz/grid.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Pictures and float maps: checks, conversions to and from tensors, min-max.
 #include "grapnel/viz/image.h"
 
 #include <algorithm>

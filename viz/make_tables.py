@@ -19,6 +19,7 @@ HEAD = "// Made by make_tables.py from {}; not edited by hand.\n"
 
 def colors():
     lines = [HEAD.format(f"matplotlib {matplotlib.__version__}")]
+    lines.append("// Viridis and inferno: CC0, S. van der Walt and N. Smith. Turbo: Apache-2.0, A. Mikhailov, Google.\n")
     lines.append("// Each map: 256 colours, RGB, two hexadecimal digits a channel.\n")
     for name in ("viridis", "inferno", "turbo"):
         table = np.rint(matplotlib.colormaps[name](np.arange(256))[:, :3] * 255).astype(np.uint8)

@@ -1,3 +1,5 @@
+// Format: magic, version, length of the header, the header (a Python dictionary, padded to 64 bytes), the raw
+// values.
 #include "grapnel/viz/npy.h"
 
 #include <algorithm>

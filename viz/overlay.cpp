@@ -1,3 +1,4 @@
+// Blending is done in double, as NumPy does with Python's weights, and rounded once.
 #include "grapnel/viz/overlay.h"
 
 #include <algorithm>

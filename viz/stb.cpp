@@ -1,3 +1,4 @@
+// The one place that compiles stb_image and stb_image_write, with memory, assertions and limits of our own.
 #include "grapnel/viz/stb.h"
 
 #include <algorithm>

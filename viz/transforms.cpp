@@ -1,3 +1,7 @@
+// Resize(int), CenterCrop, ToTensor and Normalize. The filter itself is in resize.cpp.
+//
+// A byte has 256 values, so ToTensor and Normalize are one table a channel, filled by torchvision's
+// operations in torchvision's order: the same bits, and no division a pixel.
 #include "grapnel/viz/transforms.h"
 
 #include <algorithm>
