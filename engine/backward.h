@@ -8,7 +8,7 @@ namespace grapnel {
 struct BackwardOptions {
   bool retain_graph = false;  ///< keep saved values, so that the graph can be used again
   bool create_graph = false;  ///< record the backward itself, for higher derivatives (implies retain_graph)
-  Tensors inputs;             ///< accumulate only into these; empty: into every leaf
+  Tensors inputs = {};        ///< accumulate only into these; empty: into every leaf
 };
 
 /// Accumulates the gradients of sum(outputs * gradients) into the leaves' grad. An unset or missing gradient

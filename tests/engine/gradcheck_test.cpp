@@ -47,7 +47,7 @@ void check(const std::vector<Case>& cases) {
   }
 }
 
-#define GRAPNEL_UNARY(call) [](const Tensors& x) { return call; }
+#define GRAPNEL_UNARY(call) [](const Tensors& in) { return call; }
 
 }  // namespace
 
@@ -55,18 +55,18 @@ TEST_CASE("arithmetic, broadcast in every direction") {
   const Tensor a = leaf({2, 3, 4}, 1), b = leaf({3, 1}, 2, 0.5, 2), s = leaf({}, 3, 0.5, 1.5),
                p = leaf({2, 3, 4}, 4, 0.5, 2);
   check({
-      {"add", GRAPNEL_UNARY(x[0] + x[1]), {a, b}},
-      {"sub", GRAPNEL_UNARY(x[0] - x[1]), {b, a}},
-      {"mul", GRAPNEL_UNARY(x[0] * x[1]), {a, b}},
-      {"mul by itself", GRAPNEL_UNARY(x[0] * x[0]), {a}},
-      {"div", GRAPNEL_UNARY(x[0] / x[1]), {a, b}},
-      {"div by scalar tensor", GRAPNEL_UNARY(x[0] / x[1]), {a, s}},
-      {"number / tensor", GRAPNEL_UNARY(2.0 / x[0]), {p}},
-      {"affine", GRAPNEL_UNARY(1.5 - x[0] * 3.0 + 2.0), {a}},
-      {"pow tensors", GRAPNEL_UNARY(pow(x[0], x[1])), {p, b}},
-      {"maximum", GRAPNEL_UNARY(maximum(x[0], x[1])), {distinct({2, 5}, 5), leaf({5}, 6)}},
+      {"add", GRAPNEL_UNARY(in[0] + in[1]), {a, b}},
+      {"sub", GRAPNEL_UNARY(in[0] - in[1]), {b, a}},
+      {"mul", GRAPNEL_UNARY(in[0] * in[1]), {a, b}},
+      {"mul by itself", GRAPNEL_UNARY(in[0] * in[0]), {a}},
+      {"div", GRAPNEL_UNARY(in[0] / in[1]), {a, b}},
+      {"div by scalar tensor", GRAPNEL_UNARY(in[0] / in[1]), {a, s}},
+      {"number / tensor", GRAPNEL_UNARY(2.0 / in[0]), {p}},
+      {"affine", GRAPNEL_UNARY(1.5 - in[0] * 3.0 + 2.0), {a}},
+      {"pow tensors", GRAPNEL_UNARY(pow(in[0], in[1])), {p, b}},
+      {"maximum", GRAPNEL_UNARY(maximum(in[0], in[1])), {distinct({2, 5}, 5), leaf({5}, 6)}},
       {"channels last with row-major",
-       GRAPNEL_UNARY(x[0] * x[1]),
+       GRAPNEL_UNARY(in[0] * in[1]),
        {nhwc(leaf({2, 3, 4, 5}, 7)), leaf({2, 3, 4, 5}, 8)}},
   });
 }
@@ -74,61 +74,64 @@ TEST_CASE("arithmetic, broadcast in every direction") {
 TEST_CASE("functions of one tensor") {
   const Tensor any = distinct({3, 5}, 1), positive = leaf({3, 5}, 2, 0.3, 2);
   check({
-      {"neg", GRAPNEL_UNARY(-x[0]), {any}},
-      {"exp", GRAPNEL_UNARY(exp(x[0])), {any}},
-      {"log", GRAPNEL_UNARY(log(x[0])), {positive}},
-      {"sqrt", GRAPNEL_UNARY(sqrt(x[0])), {positive}},
-      {"abs", GRAPNEL_UNARY(abs(x[0])), {any}},
-      {"sign", GRAPNEL_UNARY(sign(x[0]) * x[0]), {any}},
-      {"reciprocal", GRAPNEL_UNARY(reciprocal(x[0])), {positive}},
-      {"pow 3", GRAPNEL_UNARY(pow(x[0], 3)), {any}},
-      {"pow -0.5", GRAPNEL_UNARY(pow(x[0], -0.5)), {positive}},
-      {"clamp", GRAPNEL_UNARY(clamp(x[0], -0.31, 0.42)), {any}},
-      {"relu", GRAPNEL_UNARY(relu(x[0])), {any}},
-      {"relu squared", GRAPNEL_UNARY(relu(x[0]) * relu(x[0])), {any}},
-      {"leaky_relu", GRAPNEL_UNARY(leaky_relu(x[0], 0.1)), {any}},
-      {"sigmoid", GRAPNEL_UNARY(sigmoid(x[0])), {any}},
-      {"tanh", GRAPNEL_UNARY(tanh(x[0])), {any}},
-      {"to float64 and clone", GRAPNEL_UNARY(x[0].clone() * x[0]), {any}},
+      {"neg", GRAPNEL_UNARY(-in[0]), {any}},
+      {"exp", GRAPNEL_UNARY(exp(in[0])), {any}},
+      {"log", GRAPNEL_UNARY(log(in[0])), {positive}},
+      {"sqrt", GRAPNEL_UNARY(sqrt(in[0])), {positive}},
+      {"abs", GRAPNEL_UNARY(abs(in[0])), {any}},
+      {"sign", GRAPNEL_UNARY(sign(in[0]) * in[0]), {any}},
+      {"reciprocal", GRAPNEL_UNARY(reciprocal(in[0])), {positive}},
+      {"pow 3", GRAPNEL_UNARY(pow(in[0], 3)), {any}},
+      {"pow -0.5", GRAPNEL_UNARY(pow(in[0], -0.5)), {positive}},
+      {"clamp", GRAPNEL_UNARY(clamp(in[0], -0.31, 0.42)), {any}},
+      {"relu", GRAPNEL_UNARY(relu(in[0])), {any}},
+      {"relu squared", GRAPNEL_UNARY(relu(in[0]) * relu(in[0])), {any}},
+      {"leaky_relu", GRAPNEL_UNARY(leaky_relu(in[0], 0.1)), {any}},
+      {"sigmoid", GRAPNEL_UNARY(sigmoid(in[0])), {any}},
+      {"tanh", GRAPNEL_UNARY(tanh(in[0])), {any}},
+      {"to float64 and clone", GRAPNEL_UNARY(in[0].clone() * in[0]), {any}},
   });
 }
 
 TEST_CASE("reductions") {
   const Tensor x3 = distinct({2, 3, 4}, 1), x4 = nhwc(distinct({2, 3, 2, 3}, 2));
   check({
-      {"sum all", GRAPNEL_UNARY(sum(x[0] * x[0])), {x3}},
-      {"sum {0,2}", GRAPNEL_UNARY(sum(x[0] * x[0], {0, 2})), {x3}},
-      {"sum keepdim", GRAPNEL_UNARY(x[0] * sum(x[0], {-2}, true)), {x3}},
-      {"sum channels last", GRAPNEL_UNARY(pow(sum(x[0], {0, 2, 3}), 2)), {x4}},
-      {"mean", GRAPNEL_UNARY(pow(mean(x[0], {1}), 2)), {x3}},
-      {"amax", GRAPNEL_UNARY(pow(amax(x[0], {0, 2}), 2)), {x3}},
-      {"max along a dimension", GRAPNEL_UNARY(pow(max(x[0], 1).first, 2)), {x3}},
-      {"var", GRAPNEL_UNARY(var(x[0], {1, 2})), {x3}},
-      {"var biased", GRAPNEL_UNARY(var(x[0], {}, 0)), {x3}},
-      {"sum_to", GRAPNEL_UNARY(pow(sum_to(x[0], {3, 1}), 2)), {x3}},
+      {"sum all", GRAPNEL_UNARY(sum(in[0] * in[0])), {x3}},
+      {"sum {0,2}", GRAPNEL_UNARY(sum(in[0] * in[0], {0, 2})), {x3}},
+      {"sum keepdim", GRAPNEL_UNARY(in[0] * sum(in[0], {-2}, true)), {x3}},
+      {"sum channels last", GRAPNEL_UNARY(pow(sum(in[0], {0, 2, 3}), 2)), {x4}},
+      {"mean", GRAPNEL_UNARY(pow(mean(in[0], {1}), 2)), {x3}},
+      {"amax", GRAPNEL_UNARY(pow(amax(in[0], {0, 2}), 2)), {x3}},
+      {"max along a dimension", GRAPNEL_UNARY(pow(max(in[0], 1).first, 2)), {x3}},
+      {"var", GRAPNEL_UNARY(var(in[0], {1, 2})), {x3}},
+      {"var biased", GRAPNEL_UNARY(var(in[0], {}, 0)), {x3}},
+      {"sum_to", GRAPNEL_UNARY(pow(sum_to(in[0], {3, 1}), 2)), {x3}},
   });
 }
 
 TEST_CASE("matrix products") {
   check({
-      {"2x2", GRAPNEL_UNARY(matmul(x[0], x[1])), {leaf({3, 4}, 1), leaf({4, 2}, 2)}},
+      {"2x2", GRAPNEL_UNARY(matmul(in[0], in[1])), {leaf({3, 4}, 1), leaf({4, 2}, 2)}},
       {"transposed operands",
-       GRAPNEL_UNARY(matmul(transpose(x[0], 0, 1), transpose(x[1], 0, 1))),
+       GRAPNEL_UNARY(matmul(transpose(in[0], 0, 1), transpose(in[1], 0, 1))),
        {leaf({4, 3}, 1), leaf({2, 4}, 2)}},
-      {"vector vector", GRAPNEL_UNARY(matmul(x[0], x[1])), {leaf({4}, 1), leaf({4}, 2)}},
-      {"matrix vector", GRAPNEL_UNARY(matmul(x[0], x[1])), {leaf({3, 4}, 1), leaf({4}, 2)}},
-      {"broadcast batches", GRAPNEL_UNARY(matmul(x[0], x[1])), {leaf({2, 1, 2, 3}, 1), leaf({2, 3, 2}, 2)}},
-      {"linear", GRAPNEL_UNARY(linear(x[0], x[1], x[2])), {leaf({3, 4}, 1), leaf({2, 4}, 2), leaf({2}, 3)}},
+      {"vector vector", GRAPNEL_UNARY(matmul(in[0], in[1])), {leaf({4}, 1), leaf({4}, 2)}},
+      {"matrix vector", GRAPNEL_UNARY(matmul(in[0], in[1])), {leaf({3, 4}, 1), leaf({4}, 2)}},
+      {"broadcast batches", GRAPNEL_UNARY(matmul(in[0], in[1])), {leaf({2, 1, 2, 3}, 1), leaf({2, 3, 2}, 2)}},
+      {"linear",
+       GRAPNEL_UNARY(linear(in[0], in[1], in[2])),
+       {leaf({3, 4}, 1), leaf({2, 4}, 2), leaf({2}, 3)}},
       {"linear over leading dimensions",
-       GRAPNEL_UNARY(linear(x[0], x[1])),
+       GRAPNEL_UNARY(linear(in[0], in[1])),
        {leaf({2, 2, 3}, 1), leaf({2, 3}, 2)}},
   });
 }
 
 TEST_CASE("convolution and its two gradient operations") {
   const auto conv = [](Conv2dOptions options) {
-    return
-        [options](const Tensors& x) { return conv2d(x[0], x[1], x.size() > 2 ? x[2] : Tensor(), options); };
+    return [options](const Tensors& x) {
+      return conv2d(in[0], in[1], x.size() > 2 ? in[2] : Tensor(), options);
+    };
   };
   const Tensor x = leaf({2, 2, 5, 4}, 1), w = leaf({3, 2, 3, 2}, 2), b = leaf({3}, 3);
   check({
@@ -158,30 +161,31 @@ TEST_CASE("convolution and its two gradient operations") {
 TEST_CASE("pooling and resampling") {
   const Tensor x = distinct({1, 2, 5, 6}, 1);
   check({
-      {"max", GRAPNEL_UNARY(pow(max_pool2d(x[0], {.kernel = {2, 3}}), 2)), {x}},
+      {"max", GRAPNEL_UNARY(pow(max_pool2d(in[0], {.kernel = {2, 3}}), 2)), {x}},
       {"max, overlapping, padded",
-       GRAPNEL_UNARY(pow(max_pool2d(x[0], {.kernel = {3, 3}, .stride = {2, 2}, .padding = {1, 1}}), 2)),
+       GRAPNEL_UNARY(pow(max_pool2d(in[0], {.kernel = {3, 3}, .stride = {2, 2}, .padding = {1, 1}}), 2)),
        {x}},
       {"max, dilated, ceil",
-       GRAPNEL_UNARY(pow(
-           max_pool2d(x[0], {.kernel = {2, 2}, .stride = {2, 2}, .dilation = {2, 2}, .ceil_mode = true}), 2)),
+       GRAPNEL_UNARY(
+           pow(max_pool2d(in[0], {.kernel = {2, 2}, .stride = {2, 2}, .dilation = {2, 2}, .ceil_mode = true}),
+               2)),
        {x}},
       {"avg",
-       GRAPNEL_UNARY(pow(avg_pool2d(x[0], {.kernel = {2, 2}, .stride = {1, 2}, .padding = {1, 0}}), 2)),
+       GRAPNEL_UNARY(pow(avg_pool2d(in[0], {.kernel = {2, 2}, .stride = {1, 2}, .padding = {1, 0}}), 2)),
        {x}},
       {"avg without padding in the count",
        GRAPNEL_UNARY(pow(
-           avg_pool2d(x[0],
+           avg_pool2d(in[0],
                       {.kernel = {3, 3}, .padding = {1, 1}, .ceil_mode = true, .count_include_pad = false}),
            2)),
        {x}},
-      {"adaptive avg", GRAPNEL_UNARY(pow(adaptive_avg_pool2d(x[0], 2, 4), 2)), {x}},
-      {"adaptive avg, enlarging", GRAPNEL_UNARY(pow(adaptive_avg_pool2d(x[0], 7, 7), 2)), {x}},
-      {"bilinear up", GRAPNEL_UNARY(pow(interpolate(x[0], 8, 9, Resample::bilinear), 2)), {x}},
+      {"adaptive avg", GRAPNEL_UNARY(pow(adaptive_avg_pool2d(in[0], 2, 4), 2)), {x}},
+      {"adaptive avg, enlarging", GRAPNEL_UNARY(pow(adaptive_avg_pool2d(in[0], 7, 7), 2)), {x}},
+      {"bilinear up", GRAPNEL_UNARY(pow(interpolate(in[0], 8, 9, Resample::bilinear), 2)), {x}},
       {"bilinear down, corners",
-       GRAPNEL_UNARY(pow(interpolate(x[0], 3, 4, Resample::bilinear, true), 2)),
+       GRAPNEL_UNARY(pow(interpolate(in[0], 3, 4, Resample::bilinear, true), 2)),
        {x}},
-      {"nearest", GRAPNEL_UNARY(pow(interpolate(x[0], 7, 4, Resample::nearest), 2)), {x}},
+      {"nearest", GRAPNEL_UNARY(pow(interpolate(in[0], 7, 4, Resample::nearest), 2)), {x}},
   });
 }
 
@@ -205,15 +209,15 @@ TEST_CASE("softmax and losses") {
   const Tensor x = leaf({3, 4}, 1);
   const Tensor labels = Tensor::from<std::int64_t>({2, 0, 3}, {3});
   check({
-      {"softmax last", GRAPNEL_UNARY(pow(softmax(x[0], -1), 2)), {x}},
-      {"softmax first", GRAPNEL_UNARY(pow(softmax(x[0], 0), 2)), {x}},
-      {"log_softmax", GRAPNEL_UNARY(pow(log_softmax(x[0], 1), 2)), {x}},
+      {"softmax last", GRAPNEL_UNARY(pow(softmax(in[0], -1), 2)), {x}},
+      {"softmax first", GRAPNEL_UNARY(pow(softmax(in[0], 0), 2)), {x}},
+      {"log_softmax", GRAPNEL_UNARY(pow(log_softmax(in[0], 1), 2)), {x}},
       {"cross_entropy", [labels](const Tensors& t) { return cross_entropy(t[0], labels); }, {x}},
       {"cross_entropy per row",
        [labels](const Tensors& t) { return cross_entropy(t[0], labels, LossReduction::none); },
        {x}},
       {"nll sum", [labels](const Tensors& t) { return nll_loss(t[0], labels, LossReduction::sum); }, {x}},
-      {"mse", GRAPNEL_UNARY(mse_loss(x[0], x[1])), {x, leaf({3, 4}, 2)}},
+      {"mse", GRAPNEL_UNARY(mse_loss(in[0], in[1])), {x, leaf({3, 4}, 2)}},
       {"dropout with a fixed seed",
        [](const Tensors& t) {
          Generator generator(5);
@@ -228,20 +232,20 @@ TEST_CASE("views, joins and indices") {
   const Tensor rows = Tensor::from<std::int64_t>({2, 0, 2}, {3});
   const Tensor picks = Tensor::from<std::int64_t>({1, 0, 2, 2, 1, 1, 0, 0}, {2, 1, 4});
   check({
-      {"reshape", GRAPNEL_UNARY(pow(reshape(x[0], {6, -1}), 2)), {x}},
-      {"reshape of a transpose", GRAPNEL_UNARY(pow(reshape(transpose(x[0], 0, 2), {4, 6}), 2)), {x}},
-      {"view", GRAPNEL_UNARY(pow(view(x[0], {3, 8}), 2)), {x}},
-      {"flatten", GRAPNEL_UNARY(pow(flatten(x[0], 1), 2)), {x}},
-      {"permute", GRAPNEL_UNARY(pow(permute(x[0], {2, 0, 1}), 2)), {x}},
-      {"expand", GRAPNEL_UNARY(pow(expand(x[0], {3, 2, 4, 3, 3}), 2)), {leaf({4, 1, 3}, 4)}},
-      {"narrow", GRAPNEL_UNARY(pow(narrow(x[0], 1, 1, 2), 2)), {x}},
-      {"select", GRAPNEL_UNARY(pow(select(x[0], -1, -2), 2)), {x}},
-      {"unsqueeze, squeeze", GRAPNEL_UNARY(squeeze(pow(unsqueeze(x[0], 1), 2), 1)), {x}},
-      {"as_strided, overlapping", GRAPNEL_UNARY(pow(as_strided(x[0], {3, 4}, {2, 1}, 3), 2)), {x}},
-      {"cat", GRAPNEL_UNARY(pow(cat({x[0], x[1], x[0]}, 1), 2)), {x, y}},
-      {"stack", GRAPNEL_UNARY(pow(stack({x[0], x[1]}, -1), 2)), {x, y}},
-      {"pad", GRAPNEL_UNARY(pow(pad(x[0], 1, 2, 0, 1, 0.5), 2)), {plane}},
-      {"pad, cropping", GRAPNEL_UNARY(pow(pad(x[0], -1, 1, 2, -1), 2)), {plane}},
+      {"reshape", GRAPNEL_UNARY(pow(reshape(in[0], {6, -1}), 2)), {x}},
+      {"reshape of a transpose", GRAPNEL_UNARY(pow(reshape(transpose(in[0], 0, 2), {4, 6}), 2)), {x}},
+      {"view", GRAPNEL_UNARY(pow(view(in[0], {3, 8}), 2)), {x}},
+      {"flatten", GRAPNEL_UNARY(pow(flatten(in[0], 1), 2)), {x}},
+      {"permute", GRAPNEL_UNARY(pow(permute(in[0], {2, 0, 1}), 2)), {x}},
+      {"expand", GRAPNEL_UNARY(pow(expand(in[0], {3, 2, 4, 3, 3}), 2)), {leaf({4, 1, 3}, 4)}},
+      {"narrow", GRAPNEL_UNARY(pow(narrow(in[0], 1, 1, 2), 2)), {x}},
+      {"select", GRAPNEL_UNARY(pow(select(in[0], -1, -2), 2)), {x}},
+      {"unsqueeze, squeeze", GRAPNEL_UNARY(squeeze(pow(unsqueeze(in[0], 1), 2), 1)), {x}},
+      {"as_strided, overlapping", GRAPNEL_UNARY(pow(as_strided(in[0], {3, 4}, {2, 1}, 3), 2)), {x}},
+      {"cat", GRAPNEL_UNARY(pow(cat({in[0], in[1], in[0]}, 1), 2)), {x, y}},
+      {"stack", GRAPNEL_UNARY(pow(stack({in[0], in[1]}, -1), 2)), {x, y}},
+      {"pad", GRAPNEL_UNARY(pow(pad(in[0], 1, 2, 0, 1, 0.5), 2)), {plane}},
+      {"pad, cropping", GRAPNEL_UNARY(pow(pad(in[0], -1, 1, 2, -1), 2)), {plane}},
       {"index_select", [rows](const Tensors& t) { return pow(index_select(t[0], 1, rows), 2); }, {x}},
       {"index_add", [rows](const Tensors& t) { return pow(index_add(4, 1, rows, t[0]), 2); }, {x}},
       {"gather", [picks](const Tensors& t) { return pow(gather(t[0], 1, picks), 2); }, {x}},

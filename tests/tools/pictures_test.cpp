@@ -9,6 +9,7 @@
 #include "grapnel/viz/codec.h"
 #include "grapnel/viz/explain.h"
 #include "grapnel/viz/npy.h"
+#include "grapnel/viz/overlay.h"
 #include "grapnel/viz/transforms.h"
 #include "program.h"
 
