@@ -2,6 +2,7 @@
 #include <cstdint>
 
 #include "grapnel/kernels/common/axis_map.h"
+#include "grapnel/kernels/interpolate/coordinates.h"
 #include "grapnel/kernels/interpolate/interpolate.h"
 #include "grapnel/kernels/interpolate/reference.h"
 
@@ -12,14 +13,14 @@ AxisMap interpolation_map(std::int64_t in, std::int64_t out, const Interpolate& 
   AxisMap map(in);
   for (std::int64_t o = 0; o < out; ++o) {
     if (shape.bilinear) {
-      const double at = reference::source_coordinate(o, in, out, shape.align_corners);
+      const double at = source_coordinate(o, in, out, shape.align_corners);
       const auto before = static_cast<std::int64_t>(at);
       const double fraction = at - static_cast<double>(before);
       // The weight of the pixel beyond the last falls on the last.
       map.add(before, before + 1 < in ? 1 - fraction : 1);
       if (before + 1 < in && fraction > 0) map.add(before + 1, fraction);
     } else {
-      map.add(reference::nearest_source(o, in, out), 1);
+      map.add(nearest_source(o, in, out), 1);
     }
     map.finish_output();
   }

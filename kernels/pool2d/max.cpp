@@ -79,9 +79,13 @@ void max_pool2d(const Pool2d& s, float* y, std::uint8_t* taps, const float* x) {
       const Range& h = rows[line % s.oh];
       for (std::int64_t ow = 0; ow < s.ow; ++ow) {
         const Range& w = columns[ow];
-        const PoolWindow window = {
-            h.count,    w.count, s.dil_h * s.w * s.c, s.dil_w * s.c, h.first_tap * s.kernel_w + w.first_tap,
-            s.kernel_w, 1};
+        const PoolWindow window = {.rows = h.count,
+                                   .columns = w.count,
+                                   .row_stride = s.dil_h * s.w * s.c,
+                                   .column_stride = s.dil_w * s.c,
+                                   .first_tap = h.first_tap * s.kernel_w + w.first_tap,
+                                   .tap_row_step = s.kernel_w,
+                                   .tap_column_step = 1};
         const std::int64_t from = ((line / s.oh * s.h + h.first) * s.w + w.first) * s.c,
                            to = (line * s.ow + ow) * s.c;
         kernel.maximum(window, s.c, y + to, taps != nullptr ? taps + to : nullptr, x + from);
@@ -100,13 +104,13 @@ void max_pool2d_scatter(const Pool2d& s, float* dx, const float* dy, const std::
       const Range& h = rows[line % s.h];
       for (std::int64_t iw = 0; iw < s.w; ++iw) {
         const Range& w = columns[iw];
-        const PoolWindow window = {h.count,
-                                   w.count,
-                                   s.dil_h / gcd_h * s.ow * s.c,
-                                   s.dil_w / gcd_w * s.c,
-                                   h.first_tap * s.kernel_w + w.first_tap,
-                                   -s.stride_h / gcd_h * s.kernel_w,
-                                   -s.stride_w / gcd_w};
+        const PoolWindow window = {.rows = h.count,
+                                   .columns = w.count,
+                                   .row_stride = s.dil_h / gcd_h * s.ow * s.c,
+                                   .column_stride = s.dil_w / gcd_w * s.c,
+                                   .first_tap = h.first_tap * s.kernel_w + w.first_tap,
+                                   .tap_row_step = -s.stride_h / gcd_h * s.kernel_w,
+                                   .tap_column_step = -s.stride_w / gcd_w};
         const std::int64_t from = ((line / s.h * s.oh + h.first) * s.ow + w.first) * s.c,
                            to = (line * s.w + iw) * s.c;
         kernel.collect(window, s.c, dx + to, dy + from, taps + from);
@@ -131,7 +135,8 @@ void fill_reference(FloatKernels<T>& table) {
 
 }  // namespace
 
-void fill_max_pool2d(FloatKernels<float>& table, Isa isa) {
+void fill_pool2d(FloatKernels<float>& table, Isa isa) {
+  fill_avg_pool2d(table, isa);
   switch (isa) {
     case Isa::reference:
       return fill_reference(table);
@@ -144,18 +149,9 @@ void fill_max_pool2d(FloatKernels<float>& table, Isa isa) {
   }
 }
 
-void fill_max_pool2d(FloatKernels<double>& table, Isa) {
-  fill_reference(table);
-}
-
-void fill_pool2d(FloatKernels<float>& table, Isa isa) {
-  fill_max_pool2d(table, isa);
-  fill_avg_pool2d(table, isa);
-}
-
 void fill_pool2d(FloatKernels<double>& table, Isa isa) {
-  fill_max_pool2d(table, isa);
   fill_avg_pool2d(table, isa);
+  fill_reference(table);
 }
 
 }  // namespace grapnel::kernels

@@ -33,9 +33,7 @@ extern const MaxPoolRows max_pool_portable, max_pool_avx2, max_pool_avx512;
 void fill_pool2d(FloatKernels<float>& table, Isa isa);
 void fill_pool2d(FloatKernels<double>& table, Isa isa);
 
-// The two halves of fill_pool2d.
-void fill_max_pool2d(FloatKernels<float>& table, Isa isa);
-void fill_max_pool2d(FloatKernels<double>& table, Isa isa);
+// The averages' part of fill_pool2d.
 void fill_avg_pool2d(FloatKernels<float>& table, Isa isa);
 void fill_avg_pool2d(FloatKernels<double>& table, Isa isa);
 
