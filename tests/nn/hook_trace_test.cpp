@@ -9,8 +9,8 @@
 #include "support/golden.h"
 
 using namespace grapnel;
-using grapnel::test::Labelled;
-using grapnel::test::Scale;
+using grapnel::testing::Labelled;
+using grapnel::testing::Scale;
 using nn::Module;
 
 namespace {

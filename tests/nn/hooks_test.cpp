@@ -10,7 +10,7 @@
 #include "nn/small_modules.h"
 
 using namespace grapnel;
-using namespace grapnel::test;
+using namespace grapnel::testing;
 
 namespace {
 

@@ -6,7 +6,7 @@
 #include "nn/small_modules.h"
 
 using namespace grapnel;
-using namespace grapnel::test;
+using namespace grapnel::testing;
 using nn::Module;
 using nn::NamedTensors;
 

@@ -10,7 +10,7 @@
 #include "grapnel/engine/ops.h"
 #include "grapnel/nn/module.h"
 
-namespace grapnel::test {
+namespace grapnel::testing {
 
 struct Labelled : nn::Module {
   explicit Labelled(std::string text) : label(std::move(text)) {}
@@ -76,4 +76,4 @@ inline Tensor leaf(double value, bool requires_grad = true) {
   return Tensor::full({1}, value).set_requires_grad(requires_grad);
 }
 
-}  // namespace grapnel::test
+}  // namespace grapnel::testing
