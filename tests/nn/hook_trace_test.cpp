@@ -123,7 +123,7 @@ TEST_CASE("hook trace: every kind of hook in one pass fires in PyTorch's order")
       nn::register_global_full_backward_hook(trace.module_hook("global_backward"))};
   for (const auto& [path, module] : net->named_modules()) trace.watch_module(*module);
 
-  const Tensor x = test::leaf(7);
+  const Tensor x = testing::leaf(7);
   nn::NamedTensors leaves{{"x", x}};
   for (const auto& parameter : net->named_parameters()) leaves.push_back(parameter);
   std::vector<std::shared_ptr<Node>> accumulators;  // alive only while somebody holds them
