@@ -31,7 +31,7 @@ std::string_view find_root(const Section& archive, const std::vector<ZipEntry>& 
     const std::string_view inner = entry.name.substr(slash + 1);
     if (inner == "constants.pkl" || inner.starts_with("code/"))
       archive.refuse(
-          entry.begin,
+          entry.header,
           "a TorchScript archive (it holds " + quoted(entry.name) +
               "), expected plain weights: in Python, torch.save(torch.jit.load(FILE).state_dict(), NEW)");
     if (inner != "data.pkl") continue;
@@ -42,10 +42,11 @@ std::string_view find_root(const Section& archive, const std::vector<ZipEntry>& 
   return root;
 }
 
-void find_data(TorchStorages& storages, const Pickle& pickle, const std::vector<ZipEntry>& entries,
-               std::string_view root) {
+/// Finds the data of each storage in its own entry.
+void find_in_zip(TorchStorages& storages, const Pickle& pickle, const std::vector<ZipEntry>& entries,
+                 const std::string& root) {
   for (TorchStorage& storage : storages.all()) {
-    const std::string name = std::string(root) + "data/" + std::string(storage.key);
+    const std::string name = root + "data/" + std::string(storage.key);
     const ZipEntry* entry = find_entry(entries, name);
     if (!entry)
       pickle.refuse(*storage.announced,
@@ -75,6 +76,33 @@ void check_system(const Pickle& system) {
       system.refuse(*dict, "written on a big-endian machine, expected little-endian data");
 }
 
+/// Finds the data of the storages, which begins at `at` and follows the list of keys.
+void find_in_stream(TorchStorages& storages, const Pickle& pickle, const Pickle& keys, const Section& whole,
+                    std::uint64_t at) {
+  const Node* list = keys.node(keys.root(), Node::Kind::list);
+  if (!list) keys.section().refuse(0, "expected a list of storage keys, got " + keys.describe(keys.root()));
+  for (Value item : list->items) {
+    const auto key = keys.text(item);
+    TorchStorage* storage = key ? storages.find(*key) : nullptr;
+    if (!storage || storage->begin != 0)
+      keys.refuse(*list, "storage key " + keys.describe(item) +
+                             (storage ? " is listed twice" : " belongs to no tensor"));
+    const auto count = whole.number<std::uint64_t>(at);
+    if (count != storage->count)
+      whole.refuse(at, "storage " + quoted(*key) + " has " + std::to_string(count) + " elements, expected " +
+                           std::to_string(storage->count));
+    at += sizeof(count);
+    whole.bytes(at, storage->bytes());
+    storage->begin = at;
+    at += storage->bytes();
+  }
+  for (const TorchStorage& storage : storages.all())
+    if (storage.begin == 0)
+      pickle.refuse(*storage.announced, "storage " + quoted(storage.key) + " is not in the list of keys");
+  if (at != whole.size())
+    whole.refuse(at, std::to_string(whole.size() - at) + " bytes after the last storage, expected the end");
+}
+
 }  // namespace
 
 bool is_zip(const MappedFile& file) {
@@ -100,7 +128,7 @@ StateFile read_torch_zip(const FilePtr& file, const ReadOptions& options) {
   if (pickle.end() != section.size()) section.refuse(pickle.end(), "the entry goes on after its pickle");
 
   TorchStorages storages(pickle);
-  find_data(storages, pickle, entries, root);
+  find_in_zip(storages, pickle, entries, root);
   return read_torch_state(pickle, storages, options, "torch zip");
 }
 
@@ -118,30 +146,10 @@ StateFile read_torch_legacy(const FilePtr& file, const ReadOptions& options) {
                                      std::to_string(kLegacyProtocol));
   check_system(next_pickle(whole, "system", at, options.limits));
   const Pickle pickle = next_pickle(whole, "object", at, options.limits);
-  TorchStorages storages(pickle);
-
   const Pickle keys = next_pickle(whole, "storage keys", at, options.limits);
-  const Node* list = keys.node(keys.root(), Node::Kind::list);
-  if (!list) keys.section().refuse(0, "expected a list of storage keys, got " + keys.describe(keys.root()));
-  for (Value item : list->items) {
-    const auto key = keys.text(item);
-    TorchStorage* storage = key ? storages.find(*key) : nullptr;
-    if (!storage || storage->begin != 0)
-      keys.refuse(*list, "storage key " + keys.describe(item) +
-                             (storage ? " is listed twice" : " belongs to no tensor"));
-    const auto count = whole.number<std::uint64_t>(at);
-    at += sizeof(count);
-    if (count != storage->count)
-      whole.refuse(at - sizeof(count), "storage " + quoted(*key) + " has " + std::to_string(count) +
-                                           " elements, expected " + std::to_string(storage->count));
-    storage->begin = whole.part("storage " + std::string(*key), at, storage->bytes()).begin();
-    at += storage->bytes();
-  }
-  for (const TorchStorage& storage : storages.all())
-    if (storage.begin == 0)
-      pickle.refuse(*storage.announced, "storage " + quoted(storage.key) + " is not in the list of keys");
-  if (at != whole.size())
-    whole.refuse(at, std::to_string(whole.size() - at) + " bytes after the last storage, expected the end");
+
+  TorchStorages storages(pickle);
+  find_in_stream(storages, pickle, keys, whole, at);
   return read_torch_state(pickle, storages, options, "torch legacy");
 }
 

@@ -20,7 +20,7 @@ struct TensorPlan {
   std::uint64_t offset;
   Shape shape;
   Strides strides;
-  std::uint64_t repeated_bytes;  ///< what a dense copy would need beyond the storage
+  std::uint64_t repeated_bytes;  ///< what a dense float64 copy would need beyond the storage
 };
 
 class StateReader {
@@ -100,9 +100,10 @@ class StateReader {
         text_bytes += text->size();
         if (text_bytes > pickle_.end()) pickle_.refuse(dict, "texts beyond the size of the pickle");
       } else if (std::holds_alternative<NodeId>(value) || std::holds_alternative<Global>(value)) {
-        pickle_.refuse(dict,
-                       "entry " + quoted(*name) + " is " + pickle_.describe(value) + ", expected a tensor" +
-                           (is_wrapper(*name) ? "; its content can be read with the option to unwrap" : ""));
+        const bool wrapper = is_wrapper(*name) && pickle_.node(value, Node::Kind::dict);
+        pickle_.refuse(dict, "entry " + quoted(*name) + " is " + pickle_.describe(value) +
+                                 ", expected a tensor" +
+                                 (wrapper ? "; its content can be read with the option to unwrap" : ""));
       }
     }
   }

@@ -26,8 +26,8 @@ StateFile read_by_content(const FilePtr& file, const ReadOptions& options) {
   const Section whole(file, "beginning");
   if (is_tar(*file))
     whole.refuse(0,
-                 "a tar archive, as torch 0.1 wrote them; in Python, torch.save(torch.load(FILE), NEW) with "
-                 "a torch before 2.0");
+                 "a tar archive, as torch 0.1 wrote them, expected a newer format: in Python, "
+                 "torch.save(torch.load(FILE, weights_only=False), NEW)");
   if (is_safetensors(*file)) return read_safetensors(file, options.limits);
   whole.refuse(0, "unknown format, the file begins with " +
                       quoted(whole.bytes(0, std::min<std::uint64_t>(file->size(), 16))) +

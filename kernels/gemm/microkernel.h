@@ -6,8 +6,6 @@
 
 #include <cstdint>
 
-#include "grapnel/kernels/common/isa.h"
-
 namespace grapnel::kernels {
 
 /// A tile's rows come in up to two runs of this many; the second run may start anywhere. Seven, because
@@ -32,8 +30,7 @@ struct Tile {
   std::int64_t c_row, c_run;
   const float* init;
   std::int64_t init_row, init_run;
-  // Memory a later tile will read: brought nearer while this one computes, prefetch_step floats a step of the
-  // sum.
+  // Memory a later tile will read, brought nearer while this one computes: prefetch_step floats a step.
   const float* prefetch;
   std::int64_t prefetch_step;
 };

@@ -97,18 +97,15 @@ TEST_CASE("a CAM's mean is the logit without the bias") {
 TEST_CASE("explaining leaves the net as it was") {
   const auto net = narrow_resnet();
   const Tensor x = resnet_picture();
-  const auto before = (*net)(x).to_vector<double>();
   net->train();
   net->at("layer2").eval();
   net->at("fc").parameters().at(0).set_requires_grad(false);
-  const auto state = net->state_dict();
-  const auto mean_before = state[3].second.to_vector<double>();
-  REQUIRE(state[3].first == "bn1.running_mean");
+  std::vector<std::vector<double>> state;
+  for (const auto& [name, tensor] : net->state_dict()) state.push_back(tensor.to_vector<double>());
   {
     Observation seen(*net, x, observe_for(all_methods(), {"layer4"}));
     CHECK(has_hooks(*net));
     for (const Method method : all_methods()) explain(seen, method, 2);
-    CHECK((*net)(x).defined());  // the idle hooks disturb no other call
   }
   CHECK_FALSE(has_hooks(*net));
   CHECK(net->training());
@@ -118,8 +115,27 @@ TEST_CASE("explaining leaves the net as it was") {
     CHECK(parameter.requires_grad() == (name != "fc.weight"));
     CHECK_FALSE(parameter.grad().defined());
   }
+  for (std::size_t i = 0; i < state.size(); ++i)
+    CHECK(net->state_dict()[i].second.to_vector<double>() == state[i]);
   CHECK_FALSE(x.requires_grad());
   CHECK_FALSE(x.grad().defined());
+}
+
+TEST_CASE("other calls of an observed net are as ever") {
+  const auto net = narrow_resnet();
+  const Tensor x = resnet_picture();
+  const auto logits_and_gradient = [&] {
+    const Tensor input = x.detach().set_requires_grad();
+    const Tensor logits = (*net)(input);
+    return cat({flatten(logits.detach()), flatten(grad({sum(logits)}, {input})[0])}).to_vector<double>();
+  };
+  const auto before = logits_and_gradient();
+  {
+    Observation seen(*net, x, observe_for(all_methods(), {"layer4"}));
+    seen.input_gradient(3, ReluRule::deconvnet);
+    CHECK(logits_and_gradient() == before);
+  }
+  CHECK(logits_and_gradient() == before);
 }
 
 TEST_CASE("a net in training mode is explained in eval mode, and learns no statistics") {
