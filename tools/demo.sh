@@ -15,8 +15,8 @@ for file in "$weights" "$picture"; do
 done
 cd "$(dirname "$0")/.."
 tools/setup.sh
-cmake --preset release -DGRAPNEL_TESTS=OFF >/dev/null
-cmake --build --preset release -j "$(nproc)"
+cmake --preset release >/dev/null
+cmake --build --preset release -j "$(nproc)" --target grapnel_program
 grapnel=build/release/tools/grapnel
 model=(--model resnet18 --weights "$weights" "${names[@]}")
 "$grapnel" classify "$picture" "${model[@]}"

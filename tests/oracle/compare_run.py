@@ -109,11 +109,11 @@ class DecidedMaxPool(nn.Module):
 
 
 class DecidedDropout(nn.Module):
-    """Drops what was dropped. Where the input was zero the decision is unknown, and does not matter."""
+    """Keeps what was kept: a value or, where the value was zero, its gradient got through."""
 
-    def __init__(self, p, judged_output):
+    def __init__(self, p, judged_output, judged_input_gradient):
         super().__init__()
-        self.factor = torch.from_numpy(judged_output != 0) / (1 - p)
+        self.factor = torch.from_numpy((judged_output != 0) | (judged_input_gradient != 0)) / (1 - p)
 
     def forward(self, x):
         return x * self.factor.to(x.dtype)
@@ -124,10 +124,12 @@ def replace(net, name, module):
     setattr(net.get_submodule(parent), child, module)
 
 
-def decide_dropout(net, captures):
+def decide_dropout(net, judged):
+    previous = None
     for name, module in list(net.named_modules()):
         if isinstance(module, nn.Dropout):
-            replace(net, name, DecidedDropout(module.p, captures[name]))
+            replace(net, name, DecidedDropout(module.p, judged.captures[name], judged.capture_gradients[previous]))
+        previous = name
 
 
 def decide_kinks(net, captures):
@@ -283,10 +285,10 @@ def compare(program, model, state, files, x, labels, setting, folder):
     ours = run_program(program, model, files["legacy" if setting.legacy else "zip"], x, labels, setting, names, folder)
     trouble = check_dropout(judged, ours.captures) if setting.train else None
     if setting.train:
-        decide_dropout(judged, ours.captures)
+        decide_dropout(judged, ours)
     theirs = run_torch(judged, x, labels, setting, names)
-    our_errors, our_kinks = judge(ours, model, state, x, labels, setting, names, ours.captures)
-    their_errors, their_kinks = judge(theirs, model, state, x, labels, setting, names, ours.captures)
+    our_errors, our_kinks = judge(ours, model, state, x, labels, setting, names, ours)
+    their_errors, their_kinks = judge(theirs, model, state, x, labels, setting, names, ours)
     kinks = f"{our_kinks.count} up to {our_kinks.worst:.1e} / {their_kinks.count} up to {their_kinks.worst:.1e}"
     cells = [cell(quantity, our_errors, their_errors) for quantity in LIMITS]
     print(f"| {model} | {setting.name} |", " | ".join(cells), f"| {kinks}{f', {trouble}' if trouble else ''} |", flush=True)

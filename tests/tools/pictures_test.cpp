@@ -111,7 +111,7 @@ TEST_CASE("the published weights are found where get_weights.sh puts them") {
 
 TEST_CASE("explain writes what the library computes, and lists it") {
   const Studio studio;
-  studio.make_picture("other/../a.jpg", 45, 45, 3);
+  studio.make_picture("a.jpg", 45, 45, 3);
   const auto run = studio.grapnel(
       "explain a.png a.jpg --method cam,gradcam,guided,saliency --target cat,top1 --target 'deer, doe' "
       "--gradient both,positive --out out/deep --json" +

@@ -109,7 +109,7 @@ TEST_CASE("run says in one line what is wrong, before it works") {
   fails(" --memory-format chwn", "--memory-format");
   fails(" --device toaster", "--device");
   check_fails(bench.grapnel("run --weights resnet18.safetensors --input labels.npy"), "run",
-              "expected a batch (N,3,H,W), got (2)");
+              "expected a batch (N,3,H,W), got (2,)");
   bench.write_text("bad.npy", "\x93NUMPY");
   check_fails(bench.grapnel("run --weights resnet18.safetensors --input bad.npy"), "run", "bad.npy: ");
 }
