@@ -1,8 +1,7 @@
 #include "grapnel/engine/backend.h"
 
-#include <algorithm>
 #include <cstdlib>
-#include <numeric>
+#include <utility>
 
 namespace grapnel {
 
@@ -71,7 +70,10 @@ kernels::Loops<Operands> make_loops(const Shape& shape, const Strides* const (&s
   int rank = 0;
   for (std::size_t d = 0; d < shape.size(); ++d)
     if (shape[d] != 1) order[rank++] = static_cast<int>(d);
-  std::stable_sort(order, order + rank, [&](int a, int b) { return (*strides[0])[a] > (*strides[0])[b]; });
+  // Insertion sort: stable, and std::stable_sort would allocate.
+  for (int i = 1; i < rank; ++i)
+    for (int j = i; j > 0 && (*strides[0])[order[j - 1]] < (*strides[0])[order[j]]; --j)
+      std::swap(order[j - 1], order[j]);
 
   kernels::Loops<Operands> loops{};
   for (int i = 0; i < rank; ++i) {

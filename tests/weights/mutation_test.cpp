@@ -22,6 +22,13 @@ void* operator new(std::size_t bytes) {
   if (now > heap_peak) heap_peak = now;
   return block;
 }
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  try {
+    return operator new(bytes);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 void operator delete(void* block) noexcept {
   heap_now -= malloc_usable_size(block);
   std::free(block);
