@@ -88,10 +88,14 @@ void JsonReader::escape(std::string& result) {
 unsigned JsonReader::hex4() {
   unsigned value = 0;
   for (int i = 0; i < 4; ++i, ++at_) {
-    constexpr std::string_view kDigits = "0123456789abcdefABCDEF";
-    const auto digit = at_ < text_.size() ? kDigits.find(text_[at_]) : kDigits.npos;
-    if (digit == kDigits.npos) refuse_here("four hexadecimal digits");
-    value = value * 16 + static_cast<unsigned>(digit < 16 ? digit : digit - 6);
+    const char c = at_ < text_.size() ? text_[at_] : '\0';
+    value *= 16;
+    if (c >= '0' && c <= '9')
+      value += static_cast<unsigned>(c - '0');
+    else if ((c | 32) >= 'a' && (c | 32) <= 'f')
+      value += static_cast<unsigned>((c | 32) - 'a') + 10;
+    else
+      refuse_here("four hexadecimal digits");
   }
   return value;
 }
