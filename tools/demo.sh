@@ -18,8 +18,8 @@ tools/setup.sh
 cmake --preset release >/dev/null
 cmake --build --preset release -j "$(nproc)" --target grapnel_program
 grapnel=build/release/tools/grapnel
-model=(--model resnet18 --weights "$weights" "${names[@]}")
-"$grapnel" classify "$picture" "${model[@]}"
-"$grapnel" explain "$picture" "${model[@]}" --method cam,gradcam,guided,guided-gradcam --target top1 --out out/demo
+model=(--model resnet18 --weights "$weights")
+"$grapnel" classify "$picture" "${model[@]}" "${names[@]}"
+"$grapnel" explain "$picture" "${model[@]}" "${names[@]}" --method cam,gradcam,guided,guided-gradcam --target top1 --out out/demo
 "$grapnel" features "$picture" "${model[@]}" --layer layer1 --out out/demo
 echo "See $(pwd)/out/demo"
