@@ -14,6 +14,7 @@ has_header doctest/doctest.h || missing+=(doctest-dev)
 has_header stb/stb_image.h || missing+=(libstb-dev)
 has_header CLI/CLI.hpp || missing+=(libcli11-dev)
 has_header nlohmann/json.hpp || missing+=(nlohmann-json3-dev)
+command -v curl >/dev/null || missing+=(curl ca-certificates)  # tools/get_weights.sh
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null; then
