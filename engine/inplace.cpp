@@ -2,7 +2,7 @@
 // follow.
 //
 // A view that was overwritten gives its base a new history (the gradient of the overwritten elements goes
-// through the operation); any other view of that base notices by the storage's version, and reads its history
+// through the operation); any other view of that base notices that its history was replaced, and reads its own
 // from the base.
 #include <algorithm>
 

@@ -11,8 +11,7 @@
 
 namespace grapnel {
 
-// --- elementwise (ops/arithmetic.cpp, ops/unary.cpp, ops/activation.cpp)
-// -----------------------------------------
+// --- elementwise (ops/arithmetic.cpp, ops/unary.cpp, ops/activation.cpp) ---
 Tensor add(const Tensor& a, const Tensor& b);
 Tensor sub(const Tensor& a, const Tensor& b);
 Tensor mul(const Tensor& a, const Tensor& b);
@@ -87,8 +86,7 @@ const Tensor& mul_(const Tensor& x, const Tensor& y);
 /// x = scale * x + shift.
 const Tensor& affine_(const Tensor& x, double scale, double shift);
 
-// --- reductions (ops/reduce.cpp); an empty list of dimensions means all
-// ------------------------------------------
+// --- reductions (ops/reduce.cpp); an empty list of dimensions means all ---
 Tensor sum(const Tensor& x, const Dims& dims = {}, bool keepdim = false);
 Tensor mean(const Tensor& x, const Dims& dims = {}, bool keepdim = false);
 /// Largest value; equal largest values share the gradient.
@@ -103,15 +101,13 @@ Tensor var(const Tensor& x, const Dims& dims = {}, double correction = 1, bool k
 /// Sums broadcast dimensions away until x has `shape`.
 Tensor sum_to(const Tensor& x, const Shape& shape);
 
-// --- matrices (ops/matmul.cpp)
-// -----------------------------------------------------------------------------------
+// --- matrices (ops/matmul.cpp) ---
 /// (..., M, K) x (..., K, N); a vector on either side is a row or column and vanishes from the result.
 Tensor matmul(const Tensor& a, const Tensor& b);
 /// x (..., in) times weight (out, in) transposed, plus bias (out) if defined.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 
-// --- convolution and pooling (ops/conv2d.cpp, ops/pool2d.cpp); x (N,C,H,W), result channels last
-// ------------------
+// --- convolution and pooling (ops/conv2d.cpp, ops/pool2d.cpp); x (N,C,H,W), result channels last ---
 struct Conv2dOptions {
   std::pair<std::int64_t, std::int64_t> stride{1, 1}, padding{0, 0}, dilation{1, 1};
   std::int64_t groups = 1;
@@ -141,8 +137,7 @@ enum class Resample { nearest, bilinear };
 Tensor interpolate(const Tensor& x, std::int64_t out_h, std::int64_t out_w, Resample mode,
                    bool align_corners = false);
 
-// --- normalisation and losses (ops/batch_norm.cpp, ops/softmax.cpp, ops/loss.cpp)
-// --------------------------------
+// --- normalisation and losses (ops/batch_norm.cpp, ops/softmax.cpp, ops/loss.cpp) ---
 /// y = (x - mean) / sqrt(var + eps) * weight + bias per channel. Training uses the batch's biased variance
 /// and moves the running statistics by `momentum` (with the unbiased one); otherwise the running statistics
 /// are used. weight, bias and, when training, the running statistics may be undefined.
@@ -158,8 +153,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels,
                      LossReduction reduction = LossReduction::mean);
 Tensor mse_loss(const Tensor& x, const Tensor& target, LossReduction reduction = LossReduction::mean);
 
-// --- shape (ops/view.cpp: no copy; ops/join.cpp and ops/index.cpp: copies)
-// -----------------------------------------
+// --- shape (ops/view.cpp: no copy; ops/join.cpp and ops/index.cpp: copies) ---
 /// One size may be -1. A view where the strides allow it, else a copy; `view` throws ShapeError instead of
 /// copying.
 Tensor reshape(const Tensor& x, const Shape& shape);

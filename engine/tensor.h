@@ -39,8 +39,7 @@ class Tensor {
   Tensor() = default;
   explicit Tensor(std::shared_ptr<TensorImpl> impl) : impl_(std::move(impl)) {}
 
-  // --- making one
-  // -------------------------------------------------------------------------------------------------
+  // --- making one ---
   static Tensor empty(const Shape& shape, DType type = DType::float32,
                       MemoryFormat format = MemoryFormat::contiguous);
   static Tensor full(const Shape& shape, double value, DType type = DType::float32);
@@ -66,8 +65,7 @@ class Tensor {
   static Tensor view_of(std::shared_ptr<Storage> storage, std::int64_t offset, const Shape& shape,
                         const Strides& strides, DType type);
 
-  // --- looking at it
-  // ----------------------------------------------------------------------------------------------
+  // --- looking at it ---
   bool defined() const { return impl_ != nullptr; }
   const Shape& shape() const;
   const Strides& strides() const;
@@ -97,23 +95,20 @@ class Tensor {
   /// Same value object (not: equal values).
   bool is_same(const Tensor& other) const { return impl_ == other.impl_; }
 
-  // --- other forms (differentiable)
-  // -------------------------------------------------------------------------------
+  // --- other forms (differentiable) ---
   /// Itself if it has this type already.
   Tensor to(DType type) const;
   /// Itself if dense in this format already, else a copy.
   Tensor contiguous(MemoryFormat format = MemoryFormat::contiguous) const;
   Tensor clone() const;
 
-  // --- changing it (each bumps the version)
-  // -----------------------------------------------------------------------
+  // --- changing it (each bumps the version) ---
   /// Broadcasts and converts `source` into this tensor. Recorded like any operation.
   const Tensor& copy_(const Tensor& source) const;
   const Tensor& fill_(double value) const;
   const Tensor& zero_() const { return fill_(0); }
 
-  // --- the graph
-  // --------------------------------------------------------------------------------------------------
+  // --- the graph ---
   bool requires_grad() const;
   /// Throws AutogradError on a non-leaf, TypeError on an integer type.
   const Tensor& set_requires_grad(bool requires_grad = true) const;
@@ -132,8 +127,7 @@ class Tensor {
   /// Accumulates d(this)/d(leaf) into every leaf's grad. See backward.h.
   void backward(const Tensor& gradient = {}, bool retain_graph = false, bool create_graph = false) const;
 
-  // --- hooks
-  // ------------------------------------------------------------------------------------------------------
+  // --- hooks ---
   /// Runs once a pass with the summed gradient of this tensor. Throws AutogradError if it needs none, saying
   /// why.
   HookHandle register_hook(TensorHook hook, std::string name = {}) const;

@@ -50,8 +50,7 @@ Module::~Module() {
     if (child->parent_ == this) child->parent_ = nullptr;
 }
 
-// --- building
-// ---------------------------------------------------------------------------------------------------------
+// --- building ---
 
 void Module::check_free(const std::string& name) const {
   const auto taken = [&name](const auto& list) {
@@ -89,8 +88,7 @@ void Module::add_child(std::string name, std::shared_ptr<Module> child) {
   children_.emplace_back(std::move(name), std::move(child));
 }
 
-// --- looking
-// ----------------------------------------------------------------------------------------------------------
+// --- looking ---
 
 Module& Module::at(std::string_view path) {
   Module* module = this;
@@ -156,8 +154,7 @@ Tensors Module::parameters() {
   return result;
 }
 
-// --- state
-// ------------------------------------------------------------------------------------------------------------
+// --- state ---
 
 NamedTensors Module::state_dict() {
   // Unlike named_modules, shared modules and parameters appear under each of their names: a file must hold
@@ -202,8 +199,7 @@ Module::LoadReport Module::load_state_dict(const NamedTensors& state, bool stric
   return report;
 }
 
-// --- modes
-// ------------------------------------------------------------------------------------------------------------
+// --- modes ---
 
 void Module::train(bool training) {
   training_ = training;

@@ -31,8 +31,7 @@ HookHandle add(HookList<Function>& list, Function hook, HookOptions options) {
 
 }  // namespace
 
-// --- registering
-// ------------------------------------------------------------------------------------------------------
+// --- registering ---
 
 ModuleHooks& Module::hooks() {
   if (!hooks_) {
@@ -88,8 +87,7 @@ void Module::clear_hooks() {
   hooks_->backward.clear();
 }
 
-// --- running
-// ----------------------------------------------------------------------------------------------------------
+// --- running ---
 
 void check_gradients(const Tensors& seen, const Tensors& returned) {
   for (std::size_t i = 0; i < std::min(seen.size(), returned.size()); ++i) {

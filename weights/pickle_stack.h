@@ -25,8 +25,7 @@ class PickleStack {
   void at(std::uint64_t position) { at_ = position; }
   [[noreturn]] void refuse(const std::string& message) const { section_.refuse(at_, message); }
 
-  // --- the stack; values below the last mark are out of reach, as in Python
-  // -----------------------------------------
+  // --- the stack; values below the last mark are out of reach, as in Python ---
   void mark();
   void push(Value value) { append(stack_, value); }
   /// Makes a node and pushes it.
@@ -37,13 +36,11 @@ class PickleStack {
   /// The one value left at the end.
   Value last() const;
 
-  // --- the memo
-  // -----------------------------------------------------------------------------------------------------
+  // --- the memo ---
   void remember(std::uint32_t slot);
   void push_remembered(std::uint32_t slot);
 
-  // --- nodes
-  // --------------------------------------------------------------------------------------------------------
+  // --- nodes ---
   /// The node behind a value of this kind, or null.
   Node* node(Value value, Node::Kind kind) const;
   /// Appends items to a node.

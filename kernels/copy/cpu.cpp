@@ -43,8 +43,7 @@ Loops<2> easiest_order(Loops<2> loops) {
   return loops;
 }
 
-// --- one type
-// ----------------------------------------------------------------------------------------------------
+// --- one type ---
 
 template <class T>
 void move_plane(const Plane<2>& plane, T* dst, const T* src) {
@@ -74,8 +73,7 @@ void move(const Loops<2>& loops, void* dst, const void* src, DType type) {
   });
 }
 
-// --- two types
-// ---------------------------------------------------------------------------------------------------
+// --- two types ---
 
 /// Converts `count` elements that lie `step` elements apart.
 using ConvertRow = void (*)(std::int64_t count, void* dst, std::int64_t dst_step, const void* src,

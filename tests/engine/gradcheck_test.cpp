@@ -129,9 +129,8 @@ TEST_CASE("matrix products") {
 
 TEST_CASE("convolution and its two gradient operations") {
   const auto conv = [](Conv2dOptions options) {
-    return [options](const Tensors& t) {
-      return conv2d(t[0], t[1], t.size() > 2 ? t[2] : Tensor(), options);
-    };
+    return
+        [options](const Tensors& t) { return conv2d(t[0], t[1], t.size() > 2 ? t[2] : Tensor(), options); };
   };
   const Tensor x = leaf({2, 2, 5, 4}, 1), w = leaf({3, 2, 3, 2}, 2), b = leaf({3}, 3);
   check({

@@ -180,6 +180,13 @@ TEST_CASE("random numbers depend on the seed alone") {
   // Philox 4x32-10 of the all-zero counter and key, from the paper's reference implementation.
   CHECK_EQ(Generator::bits_at(0, 0), 0x6627e8d5u);
   CHECK_EQ(Generator::bits_at(0, 3), 0x9b00dbd8u);
+  // Drawn one after the other or from an offset, they are the same numbers.
+  Generator stream(9);
+  for (std::uint64_t i = 0; i < 11; ++i) CHECK_EQ(stream.bits(), Generator::bits_at(9, i));
+  stream.set_offset(5);
+  CHECK_EQ(stream.bits(), Generator::bits_at(9, 5));
+  stream.set_offset(3);
+  CHECK_EQ(stream.bits(), Generator::bits_at(9, 3));
 }
 
 TEST_CASE("packed weights follow the weight's version") {

@@ -11,8 +11,7 @@
 
 namespace grapnel::testing {
 
-// --- networks
-// ---------------------------------------------------------------------------------------------------------
+// --- networks ---
 
 struct GoldenDigest {
   std::string name;
@@ -47,8 +46,7 @@ double relative_error(const Tensor& tensor, const GoldenDigest& expected);
 /// ||tensor - expected|| / ||expected||.
 double relative_error(const Tensor& tensor, const std::vector<double>& expected);
 
-// --- operations
-// -------------------------------------------------------------------------------------------------------
+// --- operations ---
 
 struct GoldenInput {
   std::string kind;  // real, constant, steps or index, as in make_ops.py

@@ -11,9 +11,9 @@
 
 #include "weights/files.h"
 
-namespace grapnel::test {
+namespace grapnel::testing {
 
-// --- zip --------------------------------------------------------------------------------------------------
+// --- zip ---
 
 /// Names and contents.
 using Entries = std::vector<std::pair<std::string, std::string>>;
@@ -65,7 +65,7 @@ struct Zip {
   }
 };
 
-// --- pickle -----------------------------------------------------------------------------------------------
+// --- pickle ---
 
 inline std::string text(const std::string& value) {
   return 'X' + bytes_of(static_cast<std::uint32_t>(value.size())) + value;
@@ -109,7 +109,7 @@ inline std::string pickle(const std::string& body) {
   return "\x80\x02" + body + '.';
 }
 
-// --- files ------------------------------------------------------------------------------------------------
+// --- files ---
 
 /// The entries of a torch archive: its pickle, and one storage "0" of four floats.
 inline Entries torch_entries(const std::string& body) {
@@ -150,7 +150,7 @@ struct Legacy {
   }
 };
 
-// --- what comes back --------------------------------------------------------------------------------------
+// --- what comes back ---
 
 struct Bad {
   std::string what, bytes;
@@ -178,4 +178,4 @@ inline std::string repeat(const std::string& piece, int count) {
   return result;
 }
 
-}  // namespace grapnel::test
+}  // namespace grapnel::testing

@@ -16,7 +16,7 @@
 #include "grapnel/engine/error.h"
 #include "grapnel/weights/weights.h"
 
-namespace grapnel::test {
+namespace grapnel::testing {
 
 inline std::string golden(const std::string& file) {
   return std::string(GRAPNEL_TEST_DIR "/weights/golden/") + file;
@@ -100,4 +100,4 @@ std::string bytes_of(T value) {
   return bytes;
 }
 
-}  // namespace grapnel::test
+}  // namespace grapnel::testing

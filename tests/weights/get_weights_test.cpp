@@ -8,7 +8,7 @@
 #include "grapnel/weights/catalogue.h"
 #include "weights/files.h"
 
-namespace grapnel::test {
+namespace grapnel::testing {
 namespace {
 
 const std::string kScript = GRAPNEL_TEST_DIR "/../tools/get_weights.sh";
@@ -149,4 +149,4 @@ TEST_CASE("a wrong or missing download leaves no file under the name") {
   CHECK(site.fetch().output == site.target + "\n");
 }
 
-}  // namespace grapnel::test
+}  // namespace grapnel::testing

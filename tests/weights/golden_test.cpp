@@ -6,7 +6,7 @@
 
 #include "weights/files.h"
 
-namespace grapnel::test {
+namespace grapnel::testing {
 namespace {
 
 struct Expected {
@@ -182,4 +182,4 @@ TEST_CASE("elements at odd addresses are copied, and equal") {
   }
 }
 
-}  // namespace grapnel::test
+}  // namespace grapnel::testing

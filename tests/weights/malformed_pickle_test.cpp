@@ -3,7 +3,7 @@
 
 #include "weights/builders.h"
 
-namespace grapnel::test {
+namespace grapnel::testing {
 namespace {
 
 Bad body(const std::string& what, const std::string& pickled, const std::string& reason) {
@@ -245,4 +245,4 @@ TEST_CASE("limits are options") {
         std::string::npos);
 }
 
-}  // namespace grapnel::test
+}  // namespace grapnel::testing

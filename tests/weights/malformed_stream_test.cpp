@@ -5,7 +5,7 @@
 
 #include "weights/builders.h"
 
-namespace grapnel::test {
+namespace grapnel::testing {
 namespace {
 
 /// The good stream, changed.
@@ -128,7 +128,8 @@ TEST_CASE("malformed safetensors") {
       header("a number for a tensor", R"({"x":1})", "expected an object"),
       header("arrays in each other", R"({"x":)" + std::string(100000, '[') + "}",
              "the JSON has '[', expected an object"),
-      header("objects in each other", "{" + repeat(R"("dtype":{)", 1000), "the JSON has '{', expected a string"),
+      header("objects in each other", "{" + repeat(R"("dtype":{)", 1000),
+             "the JSON has '{', expected a string"),
       header("metadata that is no object", R"({"__metadata__":[]})", "expected an object"),
       header("metadata that is no text", R"({"__metadata__":{"a":1}})", "expected a string"),
       header("metadata twice", R"({"__metadata__":{},"__metadata__":{}})", "'__metadata__' appears twice"),
@@ -201,4 +202,4 @@ TEST_CASE("safetensors of integer types the engine lacks") {
   CHECK(tensors.at(2).second.to_vector<std::int64_t>() == std::vector<std::int64_t>{-1, 1});
 }
 
-}  // namespace grapnel::test
+}  // namespace grapnel::testing

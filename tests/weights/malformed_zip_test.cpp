@@ -5,7 +5,7 @@
 
 #include "weights/builders.h"
 
-namespace grapnel::test {
+namespace grapnel::testing {
 namespace {
 
 /// The good archive, changed.
@@ -171,4 +171,4 @@ TEST_CASE("malformed zip archives") {
   });
 }
 
-}  // namespace grapnel::test
+}  // namespace grapnel::testing

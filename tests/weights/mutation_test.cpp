@@ -37,7 +37,7 @@ void operator delete(void* block, std::size_t) noexcept {
   operator delete(block);
 }
 
-namespace grapnel::test {
+namespace grapnel::testing {
 
 TEST_CASE("every prefix of a small file is refused") {
   for (const char* name : {"notes.zip.pt", "python2.legacy.pt", "written.safetensors"}) {
@@ -111,4 +111,4 @@ TEST_CASE("a hostile file costs little memory before it is refused") {
   }
 }
 
-}  // namespace grapnel::test
+}  // namespace grapnel::testing
