@@ -123,32 +123,38 @@ struct HookedCall {
     return std::move(outputs);
   }
 
-  /// Global hooks, then the module's own.
-  template <class Function>
-  typename HookList<Function>::Snapshot hooks(HookList<Function> ModuleHooks::*list) const {
-    auto result = (global_hooks().*list).snapshot();
-    if (module.hooks_)
-      for (auto& hook : (module.hooks_.get()->*list).snapshot()) result.push_back(std::move(hook));
-    return result;
+  /// Global hooks, then the module's own: those that are registered now.
+  template <class Function, class F>
+  void for_each_hook(HookList<Function> ModuleHooks::*list, const F& f) const {
+    const auto global = (global_hooks().*list).snapshot();
+    const auto own = module.hooks_ ? (module.hooks_.get()->*list).snapshot() : decltype(global){};
+    for (const auto& hook : global) f(hook);
+    for (const auto& hook : own) f(hook);
   }
 
   void call() {
-    auto stages = std::make_shared<Stages>();
-    for (const auto& hook : hooks(&ModuleHooks::backward_pre)) stages->pre_hooks.push_back(hook);
-    for (const auto& hook : hooks(&ModuleHooks::backward)) stages->full_hooks.push_back(hook);
+    Stages stages;
+    const auto keep_in = [](auto& list) {
+      return [&list](const auto& hook) {
+        if (!hook->removed) list.push_back(hook);
+      };
+    };
+    for_each_hook(&ModuleHooks::backward_pre, keep_in(stages.pre_hooks));
+    for_each_hook(&ModuleHooks::backward, keep_in(stages.full_hooks));
 
-    for (const auto& hook : hooks(&ModuleHooks::forward_pre))
+    for_each_hook(&ModuleHooks::forward_pre, [&](const auto& hook) {
       run_hook("forward pre", *hook, module, inputs, [&] { return hook->function(module, inputs); });
+    });
 
-    if (stages->wanted())
-      call_between(stages);
+    if (stages.wanted())
+      call_between(std::make_shared<Stages>(std::move(stages)));
     else
       call_forward();
   }
 
   void call_forward() {
     outputs = module.forward_list(inputs);
-    for (const auto& hook : hooks(&ModuleHooks::forward)) run_forward_hook(*hook);
+    for_each_hook(&ModuleHooks::forward, [&](const auto& hook) { run_forward_hook(*hook); });
   }
 
   void call_between(const std::shared_ptr<Stages>& stages) {
@@ -177,13 +183,13 @@ struct HookedCall {
 
   /// The exception on its way wins over any that these throw.
   void run_always_called() {
-    for (const auto& hook : hooks(&ModuleHooks::forward)) {
-      if (!hook->function.always_call || called.count(hook.get())) continue;
+    for_each_hook(&ModuleHooks::forward, [&](const auto& hook) {
+      if (!hook->function.always_call || called.count(hook.get())) return;
       try {
         run_forward_hook(*hook);
       } catch (...) {
       }
-    }
+    });
   }
 };
 
