@@ -51,7 +51,7 @@ Tensor fit(const Node& from, std::size_t input, Tensor gradient, const OutputInf
                        ", expected shape " + to_string(info.shape));
     gradient = sum_to(gradient, info.shape);
   }
-  return gradient.to(info.dtype);
+  return gradient.dtype() == info.dtype ? gradient : gradient.to(info.dtype);
 }
 
 /// A hook's replacement must look like what it replaces.

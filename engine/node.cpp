@@ -52,23 +52,23 @@ SavedTensor::SavedTensor(const char* operation, const Tensor& tensor,
   }
 }
 
-Tensor SavedTensor::unpack(const std::shared_ptr<Node>& owner) const {
+Tensor SavedTensor::unpack(Node& owner) const {
   if (!value_.defined() && !packed_) return value_;
   if (value_.defined() && value_.version() != version_)
-    throw AutogradError(std::string(owner->name()) + ": a saved tensor of type " +
+    throw AutogradError(std::string(owner.name()) + ": a saved tensor of type " +
                         std::string(grapnel::name(value_.dtype())) + " and shape " +
                         to_string(value_.shape()) + " was changed in place; it is at version " +
                         std::to_string(value_.version()) + ", expected version " + std::to_string(version_) +
                         "; clone it before changing it");
   if (const Node::Hooks* hooks = history_.node ? history_.node->find_hooks() : nullptr;
       hooks && hooks->outputs[history_.output].detached)
-    throw AutogradError(std::string(owner->name()) + ": a saved tensor of shape " + to_string(*shape()) +
+    throw AutogradError(std::string(owner.name()) + ": a saved tensor of shape " + to_string(*shape()) +
                         " was detached in place (detach_); use detach() instead");
-  const Tensor value = packed_ ? packed_->unpack(owner->name()) : value_;
+  const Tensor value = packed_ ? packed_->unpack(owner.name()) : value_;
   if (!grad_enabled()) return value;
   Tensor with_history = without_history(value);
   if (output_number_)
-    set_history(with_history, owner, *output_number_);
+    set_history(with_history, owner.shared_from_this(), *output_number_);
   else if (history_.node)
     set_history(with_history, history_.node, history_.output);
   return with_history;
@@ -80,7 +80,7 @@ std::optional<Shape> SavedTensor::shape() const {
 }
 
 Tensor Backward::saved(std::size_t i) const {
-  return (*node_.saved_tensors())[i].unpack(const_cast<Node&>(node_).shared_from_this());
+  return (*node_.saved_tensors())[i].unpack(const_cast<Node&>(node_));
 }
 
 bool Backward::needs(std::size_t input) const {

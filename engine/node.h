@@ -40,6 +40,12 @@ struct TensorRef {
 };
 using TensorRefs = std::initializer_list<TensorRef>;
 
+/// x, or an unset tensor: what an operation saves only for some of its gradients.
+inline const Tensor& keep_if(bool needed, const Tensor& x) {
+  static const Tensor unset;
+  return needed ? x : unset;
+}
+
 class PackedTensor;
 
 /// A tensor kept for the backward pass, with the version it had. Only its elements and where its history
@@ -53,7 +59,7 @@ class SavedTensor {
   SavedTensor(const char* operation, const Tensor& tensor, std::optional<std::size_t> output_number);
 
   /// Throws AutogradError if the tensor was changed or detached in place since.
-  Tensor unpack(const std::shared_ptr<Node>& owner) const;
+  Tensor unpack(Node& owner) const;
   /// Its shape; nothing if it is unset.
   std::optional<Shape> shape() const;
 

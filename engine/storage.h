@@ -18,7 +18,8 @@ namespace grapnel {
 /// version.
 class Storage {
  public:
-  /// Uninitialised memory, 64-byte aligned (16 up to 64 bytes), from a caching allocator. Throws Error when memory is exhausted.
+  /// Uninitialised memory, 64-byte aligned (16 up to 64 bytes), from a caching allocator. Throws Error when
+  /// memory is exhausted.
   explicit Storage(std::size_t bytes, Device device = {});
 
   /// Memory owned by somebody else; `release` runs when the last tensor lets go.
