@@ -51,7 +51,7 @@ void check(const std::vector<Case>& cases) {
 
 }  // namespace
 
-TEST_CASE("arithmetic, broadcast in every direction") {
+TEST_CASE("[hook-48] arithmetic, broadcast in every direction") {
   const Tensor a = leaf({2, 3, 4}, 1), b = leaf({3, 1}, 2, 0.5, 2), s = leaf({}, 3, 0.5, 1.5),
                p = leaf({2, 3, 4}, 4, 0.5, 2);
   check({
@@ -71,7 +71,7 @@ TEST_CASE("arithmetic, broadcast in every direction") {
   });
 }
 
-TEST_CASE("functions of one tensor") {
+TEST_CASE("[hook-48] functions of one tensor") {
   const Tensor any = distinct({3, 5}, 1), positive = leaf({3, 5}, 2, 0.3, 2);
   check({
       {"neg", GRAPNEL_UNARY(-in[0]), {any}},
@@ -93,7 +93,7 @@ TEST_CASE("functions of one tensor") {
   });
 }
 
-TEST_CASE("reductions") {
+TEST_CASE("[hook-48] reductions") {
   const Tensor x3 = distinct({2, 3, 4}, 1), x4 = nhwc(distinct({2, 3, 2, 3}, 2));
   check({
       {"sum all", GRAPNEL_UNARY(sum(in[0] * in[0])), {x3}},
@@ -109,7 +109,7 @@ TEST_CASE("reductions") {
   });
 }
 
-TEST_CASE("matrix products") {
+TEST_CASE("[hook-48] matrix products") {
   check({
       {"2x2", GRAPNEL_UNARY(matmul(in[0], in[1])), {leaf({3, 4}, 1), leaf({4, 2}, 2)}},
       {"transposed operands",
@@ -127,7 +127,7 @@ TEST_CASE("matrix products") {
   });
 }
 
-TEST_CASE("convolution and its two gradient operations") {
+TEST_CASE("[hook-48] convolution and its two gradient operations") {
   const auto conv = [](Conv2dOptions options) {
     return
         [options](const Tensors& t) { return conv2d(t[0], t[1], t.size() > 2 ? t[2] : Tensor(), options); };
@@ -157,7 +157,7 @@ TEST_CASE("convolution and its two gradient operations") {
   });
 }
 
-TEST_CASE("pooling and resampling") {
+TEST_CASE("[hook-48] pooling and resampling") {
   const Tensor x = distinct({1, 2, 5, 6}, 1);
   check({
       {"max", GRAPNEL_UNARY(pow(max_pool2d(in[0], {.kernel = {2, 3}}), 2)), {x}},
@@ -188,7 +188,7 @@ TEST_CASE("pooling and resampling") {
   });
 }
 
-TEST_CASE("batch norm, training and evaluation") {
+TEST_CASE("[hook-48] batch norm, training and evaluation") {
   const Tensor x = leaf({2, 3, 2, 2}, 1), w = leaf({3}, 2, 0.5, 1.5), b = leaf({3}, 3);
   const Tensor mean = leaf({3}, 4).detach(), var = leaf({3}, 5, 0.5, 2).detach();
   const auto norm = [=](bool training) {
@@ -204,7 +204,7 @@ TEST_CASE("batch norm, training and evaluation") {
          {"eval without weight", norm(false), {nhwc(x)}}});
 }
 
-TEST_CASE("softmax and losses") {
+TEST_CASE("[hook-48] softmax and losses") {
   const Tensor x = leaf({3, 4}, 1);
   const Tensor labels = Tensor::from<std::int64_t>({2, 0, 3}, {3});
   check({
@@ -226,7 +226,7 @@ TEST_CASE("softmax and losses") {
   });
 }
 
-TEST_CASE("views, joins and indices") {
+TEST_CASE("[hook-48] views, joins and indices") {
   const Tensor x = leaf({2, 3, 4}, 1), y = leaf({2, 3, 4}, 2), plane = leaf({2, 1, 3, 3}, 3);
   const Tensor rows = Tensor::from<std::int64_t>({2, 0, 2}, {3});
   const Tensor picks = Tensor::from<std::int64_t>({1, 0, 2, 2, 1, 1, 0, 0}, {2, 1, 4});
@@ -239,6 +239,9 @@ TEST_CASE("views, joins and indices") {
       {"expand", GRAPNEL_UNARY(pow(expand(in[0], {3, 2, 4, 3, 3}), 2)), {leaf({4, 1, 3}, 4)}},
       {"narrow", GRAPNEL_UNARY(pow(narrow(in[0], 1, 1, 2), 2)), {x}},
       {"select", GRAPNEL_UNARY(pow(select(in[0], -1, -2), 2)), {x}},
+      {"unbind, one unused", GRAPNEL_UNARY(unbind(in[0], 1)[0] * pow(unbind(in[0], 1)[2], 2)), {x}},
+      {"split", GRAPNEL_UNARY(pow(split(in[0], 2, -1)[0], 2) * split(in[0], 2, -1)[1]), {x}},
+      {"chunk", GRAPNEL_UNARY(pow(chunk(in[0], 2, 1)[1], 3)), {x}},
       {"unsqueeze, squeeze", GRAPNEL_UNARY(squeeze(pow(unsqueeze(in[0], 1), 2), 1)), {x}},
       {"as_strided, overlapping", GRAPNEL_UNARY(pow(as_strided(in[0], {3, 4}, {2, 1}, 3), 2)), {x}},
       {"cat", GRAPNEL_UNARY(pow(cat({in[0], in[1], in[0]}, 1), 2)), {x, y}},
@@ -254,7 +257,7 @@ TEST_CASE("views, joins and indices") {
   });
 }
 
-TEST_CASE("in-place operations, on tensors, on views and on their bases") {
+TEST_CASE("[hook-48] in-place operations, on tensors, on views and on their bases") {
   const Tensor x = distinct({2, 3}, 1), y = distinct({2, 3}, 2), row = leaf({3}, 3);
   check({
       {"relu_",
@@ -333,7 +336,7 @@ TEST_CASE("in-place operations, on tensors, on views and on their bases") {
   });
 }
 
-TEST_CASE("the checker rejects a wrong gradient") {
+TEST_CASE("[hook-48] the checker rejects a wrong gradient") {
   const auto wrong = [](const Tensors& t) {
     return record("wrong", exp(t[0].detach()), {t[0]}, {t[0]},
                   [](const Backward& ctx) -> Tensors { return {ctx.grad() * exp(ctx.saved(0)) * 1.0001}; });
