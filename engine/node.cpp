@@ -79,6 +79,10 @@ std::optional<Shape> SavedTensor::shape() const {
   return value_.defined() ? std::optional(value_.shape()) : std::nullopt;
 }
 
+std::optional<Shape> SavedTensor::shape() const {
+  return tensor_.defined() ? std::optional(tensor_.shape()) : std::nullopt;
+}
+
 Tensor Backward::saved(std::size_t i) const {
   return (*node_.saved_tensors())[i].unpack(const_cast<Node&>(node_));
 }

@@ -117,6 +117,8 @@ class Node : public std::enable_shared_from_this<Node> {
   virtual Tensors apply(Tensors gradients) = 0;
   /// Drops saved tensors; a later apply that needs them throws.
   virtual void release_saved() {}
+  /// Of the saved tensors that are set; none once they are freed.
+  std::vector<Shape> saved_shapes() const;
 
   HookHandle register_prehook(NodePreHook hook, std::string name = {}) {
     return hooks().before.add(std::move(hook), std::move(name));

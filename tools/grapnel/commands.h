@@ -14,5 +14,6 @@ void add_inspect(CLI::App& program);
 void add_convert(CLI::App& program);
 void add_summary(CLI::App& program);
 void add_bench(CLI::App& program);
+void add_graph(CLI::App& program);
 
 }  // namespace grapnel::tools

@@ -45,10 +45,10 @@ int main(int argc, char** argv) {
   program.require_subcommand(1);
   program.footer(
       "`grapnel COMMAND --help` tells a command's options. Exit code: 0, or 2 for anything wrong.");
-  for (const auto add :
-       {grapnel::tools::add_classify, grapnel::tools::add_explain, grapnel::tools::add_features,
-        grapnel::tools::add_preprocess, grapnel::tools::add_run, grapnel::tools::add_inspect,
-        grapnel::tools::add_convert, grapnel::tools::add_summary, grapnel::tools::add_bench})
+  for (const auto add : {grapnel::tools::add_classify, grapnel::tools::add_explain,
+                         grapnel::tools::add_features, grapnel::tools::add_preprocess,
+                         grapnel::tools::add_run, grapnel::tools::add_inspect, grapnel::tools::add_convert,
+                         grapnel::tools::add_summary, grapnel::tools::add_bench, grapnel::tools::add_graph})
     add(program);
   return run(program, argc, argv);
 }

@@ -1,0 +1,227 @@
+#include "grapnel/engine/graph.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <unordered_map>
+
+#include "grapnel/engine/error.h"
+#include "grapnel/engine/node.h"
+#include "grapnel/engine/tensor_impl.h"
+
+namespace grapnel {
+
+std::vector<Shape> Node::saved_shapes() const {
+  std::vector<Shape> shapes;
+  try {
+    if (const auto* saved = saved_tensors())
+      for (const SavedTensor& tensor : *saved)
+        if (const auto shape = tensor.shape()) shapes.push_back(*shape);
+  } catch (const AutogradError&) {  // freed
+  }
+  return shapes;
+}
+
+namespace {
+
+std::size_t count_hooks(const Node& node) {
+  std::size_t count = node.prehooks.names().size() + node.hooks.names().size();
+  for (std::size_t i = 0; i < node.outputs().size(); ++i)
+    if (const auto* hooks = node.tensor_hooks(i)) count += hooks->names().size();
+  return count;
+}
+
+std::size_t count_post_accumulate_hooks(const Tensor& leaf) {
+  return leaf.impl()->meta().post_accumulate_hooks.names().size();
+}
+
+/// All nodes from which gradients could come, those recorded first in front.
+std::vector<const Node*> reachable(const Tensors& outputs) {
+  std::vector<const Node*> found;
+  std::unordered_map<const Node*, bool> seen;
+  const auto visit = [&](const Node* node) {
+    if (node && !std::exchange(seen[node], true)) found.push_back(node);
+  };
+  for (const Tensor& output : outputs) visit(gradient_edge(output).node.get());
+  for (std::size_t i = 0; i < found.size(); ++i)
+    for (const Edge& edge : found[i]->next_edges()) visit(edge.node.get());
+  std::stable_sort(found.begin(), found.end(),
+                   [](const Node* a, const Node* b) { return a->sequence() < b->sequence(); });
+  return found;
+}
+
+}  // namespace
+
+Graph describe_graph(const Tensors& outputs, const std::vector<std::pair<std::string, Tensor>>& leaves) {
+  // An accumulator lives only as long as somebody holds it, and a root may itself be a leaf.
+  std::vector<std::shared_ptr<Node>> keep;
+  for (const Tensor& output : outputs) keep.push_back(gradient_edge(output).node);
+
+  Graph graph;
+  std::unordered_map<const Node*, std::size_t> index;
+  for (const Node* node : reachable(outputs)) {
+    index.emplace(node, graph.nodes.size());
+    GraphNode& described = graph.nodes.emplace_back(
+        GraphNode{node->name(), node->sequence(), {}, node->saved_shapes(), count_hooks(*node)});
+    for (const OutputInfo& output : node->outputs()) described.outputs.push_back(output.shape);
+    described.leaf = node->sequence() == std::numeric_limits<std::uint64_t>::max();
+    if (described.leaf) described.name = "leaf";
+  }
+  for (const auto& [node, to] : index)
+    for (const Edge& edge : node->next_edges())
+      if (edge.node) graph.edges.push_back({index.at(edge.node.get()), to});
+  std::sort(graph.edges.begin(), graph.edges.end(), [](const GraphEdge& a, const GraphEdge& b) {
+    return std::pair(a.to, a.from) < std::pair(b.to, b.from);
+  });
+  for (const auto& root : keep)
+    if (root) graph.nodes[index.at(root.get())].root = true;
+
+  for (const auto& [name, leaf] : leaves) {
+    if (!leaf.is_leaf()) continue;
+    const auto found = index.find(gradient_edge(leaf).node.get());
+    if (found == index.end()) continue;
+    graph.nodes[found->second].name = name;
+    graph.nodes[found->second].hooks += count_post_accumulate_hooks(leaf);
+  }
+  return graph;
+}
+
+namespace {
+
+struct Kind {
+  const char* colour;
+  const char* what;
+  std::vector<std::string_view> operations;
+};
+
+/// The first colour is that of everything else.
+const std::vector<Kind>& kinds() {
+  static const std::vector<Kind> all = {
+      {"#ececec", "other", {}},
+      {"#d6e4f2", "products", {"conv2d", "linear", "matmul"}},
+      {"#e6def0", "normalisation", {"batch_norm", "softmax", "log_softmax"}},
+      {"#dcedd8", "activation", {"relu", "relu_", "leaky_relu", "sigmoid", "tanh", "clamp", "dropout"}},
+      {"#f6ead2",
+       "reduction",
+       {"max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "sum", "amax", "max"}},
+  };
+  return all;
+}
+constexpr const char* kHooked = "#c03020";
+constexpr const char* kFaint = "#606060";
+
+const char* colour_of(const std::string& operation) {
+  for (const Kind& kind : kinds())
+    if (std::find(kind.operations.begin(), kind.operations.end(), operation) != kind.operations.end())
+      return kind.colour;
+  return kinds().front().colour;
+}
+
+std::string escaped(std::string_view text) {
+  std::string result;
+  for (const char c : text) switch (c) {
+      case '&':
+        result += "&amp;";
+        break;
+      case '<':
+        result += "&lt;";
+        break;
+      case '>':
+        result += "&gt;";
+        break;
+      case '"':
+        result += "&quot;";
+        break;
+      default:
+        result += c;
+    }
+  return result;
+}
+
+std::string small(const std::string& text, const char* colour = kFaint) {
+  return "<br/><font point-size=\"9\" color=\"" + std::string(colour) + "\">" + text + "</font>";
+}
+
+std::string joined(const std::vector<Shape>& shapes) {
+  std::string text;
+  for (const Shape& shape : shapes) text += (text.empty() ? "" : " ") + to_string(shape);
+  return text;
+}
+
+/// "layer1.0" of "layer1.0.conv1"; "" of "conv1".
+std::string parent(const std::string& path) {
+  const std::size_t dot = path.rfind('.');
+  return dot == std::string::npos ? "" : path.substr(0, dot);
+}
+
+/// The path below `frame`, or all of it.
+std::string_view below(std::string_view path, std::string_view frame) {
+  return !frame.empty() && path.size() > frame.size() && path.starts_with(frame)
+             ? path.substr(frame.size() + 1)
+             : path;
+}
+
+std::string node_line(const GraphNode& node, std::size_t id, const std::string& frame) {
+  std::string label = "<b>" + escaped(node.leaf ? below(node.name, frame) : node.name) + "</b>";
+  if (!node.leaf && !node.module.empty() && node.module != frame)
+    label += small(escaped(below(node.module, frame)));
+  label += small(joined(node.outputs));
+  if (!node.saved.empty()) label += small("keeps " + joined(node.saved));
+  if (node.hooks > 0)
+    label += small(std::to_string(node.hooks) + (node.hooks == 1 ? " hook" : " hooks"), kHooked);
+  std::string line = "n" + std::to_string(id) + " [label=<" + label + ">";
+  line += node.leaf ? ", style=filled, fillcolor=white"
+                    : ", fillcolor=\"" + std::string(colour_of(node.name)) + "\"";
+  if (node.root) line += ", peripheries=2";
+  if (node.hooks > 0) line += ", color=\"" + std::string(kHooked) + "\", penwidth=2";
+  return line + "];\n";
+}
+
+/// Frames within frames, as the modules are; naming one again adds to it.
+void open_frames(std::string& dot, const std::string& frame) {
+  for (std::size_t end = 0; end != std::string::npos && !frame.empty();) {
+    end = frame.find('.', end + 1);
+    const std::string path = escaped(frame.substr(0, end));
+    dot += "subgraph \"cluster_" + path + "\" { label=\"" + path + "\";\n";
+  }
+}
+
+std::string legend() {
+  std::string cells;
+  for (const Kind& kind : kinds())
+    cells += "<td bgcolor=\"" + std::string(kind.colour) + "\">" + kind.what + "</td>";
+  return "<<table border=\"0\" cellborder=\"0\" cellspacing=\"4\"><tr>" + cells +
+         "<td border=\"1\">leaf</td><td border=\"1\" color=\"" + kHooked + "\"><font color=\"" + kHooked +
+         "\">hooked</font></td></tr></table>>";
+}
+
+}  // namespace
+
+std::string to_dot(const Graph& graph) {
+  std::map<std::string, std::vector<std::size_t>> frames;  // module with parts -> its nodes
+  for (const GraphNode& node : graph.nodes)
+    if (const std::string frame = parent(node.module); !frame.empty()) frames[frame];
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const std::string& module = graph.nodes[i].module;
+    frames[frames.count(module) ? module : parent(module)].push_back(i);
+  }
+
+  std::string dot =
+      "digraph autograd {\n"
+      "rankdir=TB; nodesep=0.25; ranksep=0.3; labelloc=t; style=\"rounded,filled\"; color=\"#d8d8d8\"; "
+      "fillcolor=\"#f8f8f8\"; fontname=\"Helvetica\"; fontsize=11; fontcolor=\"#606060\";\n"
+      "node [shape=box, style=\"rounded,filled\", color=\"#a0a0a0\", fontname=\"Helvetica\", fontsize=11, "
+      "height=0.3, margin=\"0.1,0.04\"];\n"
+      "edge [color=\"#808080\", arrowsize=0.6];\n";
+  for (const auto& [frame, nodes] : frames) {
+    open_frames(dot, frame);
+    for (const std::size_t id : nodes) dot += node_line(graph.nodes[id], id, frame);
+    if (!frame.empty())
+      dot.append(static_cast<std::size_t>(std::count(frame.begin(), frame.end(), '.')) + 1, '}') += '\n';
+  }
+  for (const GraphEdge& edge : graph.edges)
+    dot += "n" + std::to_string(edge.from) + " -> n" + std::to_string(edge.to) + ";\n";
+  return dot + "label=" + legend() + ";\n}\n";
+}
+
+}  // namespace grapnel
