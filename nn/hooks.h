@@ -39,7 +39,8 @@ using StateDictPreHook = std::function<void(Module&, const std::string& prefix)>
 using StateDictHook = std::function<void(Module&, NamedTensors& state, const std::string& prefix)>;
 /// May edit what is about to be loaded, of which it sees the names under its prefix.
 using LoadStateDictPreHook = std::function<void(Module&, NamedTensors& state, const std::string& prefix)>;
-/// Sees the loaded values, and may edit the report of the whole load, by which a strict load is judged.
+/// Sees the values loaded so far, its module's and its descendants' at least, and may edit the report, by
+/// which a strict load is judged in the end.
 using LoadStateDictHook = std::function<void(Module&, LoadReport& report)>;
 
 struct HookOptions {

@@ -101,16 +101,14 @@ class Module : public std::enable_shared_from_this<Module> {
   // Stable addresses: layers keep references to their parameters.
   using NamedSlots = std::vector<std::pair<std::string, std::unique_ptr<Tensor>>>;
   friend struct HookedCall;
+  friend struct StateLoader;
   friend class HookExplainer;
 
   void add_child(std::string name, std::shared_ptr<Module> child);
   Tensor& add_slot(NamedSlots& slots, std::string name, Tensor tensor);
   void check_free(const std::string& name) const;
   NamedTensors named_slots(NamedSlots Module::*slots);
-  // state.cpp; `prefix` is "" or ends with a dot
-  void collect_state(NamedTensors& state, const std::string& prefix, bool with_hooks);
-  void run_load_pre_hooks(NamedTensors& state, const std::string& prefix);
-  void run_load_post_hooks(LoadReport& report);
+  void collect_state(NamedTensors& state, const std::string& prefix);
   ModuleHooks& hooks();
 
   NamedSlots parameters_, buffers_;

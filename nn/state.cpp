@@ -1,12 +1,11 @@
 // Saving and loading by name, with the hooks around them.
 //
-//   save   of each module, parents first: pre-hooks, its tensors, its children, post-hooks
-//   load   pre-hooks, parents first; match names and shapes; copy; post-hooks, children first
-//
-// A load is judged after the post-hooks, which may edit the report, and must leave nothing behind if it
-// fails: only where such hooks exist are the old values kept meanwhile.
+// Both walk the tree, parents first, and run a module's hooks before it and after its children. Loading
+// matches names and shapes on the way. A load that fails must leave nothing behind, and is judged at its end,
+// because hooks may edit the report: so values are copied at the end, or, if a hook is there to see them
+// loaded, on the way, while the former ones are kept.
 #include <algorithm>
-#include <unordered_map>
+#include <unordered_set>
 
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/nn/module_hooks.h"
@@ -45,109 +44,107 @@ void copy_all(const Copies& copies) {
   for (const auto& [target, value] : copies) target.copy_(value);
 }
 
-/// What a load would do.
-struct Plan {
-  LoadReport report;
-  Copies copies;
-};
-
-Plan match(const NamedTensors& own_state, const NamedTensors& state) {
-  Plan plan;
-  std::unordered_map<std::string_view, const Tensor*> given;
-  for (const auto& [name, tensor] : state)
-    if (!given.emplace(name, &tensor).second) plan.report.unexpected.push_back(name + " a second time");
-
-  for (const auto& [name, own] : own_state) {
-    const auto found = given.find(name);
-    if (found == given.end()) {
-      if (!may_be_absent(name)) plan.report.missing.push_back(name);
-      continue;
-    }
-    const Tensor& value = *found->second;
-    if (value.defined() && value.shape() == own.shape())
-      plan.copies.emplace_back(own, value);
-    else
-      plan.report.mismatched.push_back(name + ": " + shape_of(value) + " instead of " + shape_of(own));
-    given.erase(found);
-  }
-  for (const auto& [name, tensor] : state)
-    if (const auto left = given.find(name); left != given.end() && left->second == &tensor)
-      plan.report.unexpected.push_back(name);
-  return plan;
-}
-
 }  // namespace
 
 NamedTensors Module::state_dict() {
   NamedTensors state;
-  collect_state(state, "", true);
+  collect_state(state, "");
   return state;
 }
 
 // Unlike named_modules, shared modules and parameters appear under each of their names: a file must hold them
 // all.
-void Module::collect_state(NamedTensors& state, const std::string& prefix, bool with_hooks) {
-  const auto hooks = with_hooks ? hooks_ : nullptr;
-  if (hooks)
-    for (const auto& hook : hooks->state_dict_pre.snapshot())
+void Module::collect_state(NamedTensors& state, const std::string& prefix) {
+  if (hooks_)
+    for (const auto& hook : hooks_->state_dict_pre.snapshot())
       run_hook(*hook, *this, [&] { hook->function(*this, prefix); });
   for (const NamedSlots* slots : {&parameters_, &buffers_})
     for (const auto& [name, slot] : *slots)
       if (slot->defined()) state.emplace_back(prefix + name, slot->detach());
-  for (const auto& [name, child] : children_) child->collect_state(state, prefix + name + ".", with_hooks);
-  if (hooks)
-    for (const auto& hook : hooks->state_dict.snapshot())
+  for (const auto& [name, child] : children_) child->collect_state(state, prefix + name + ".");
+  if (hooks_)
+    for (const auto& hook : hooks_->state_dict.snapshot())
       run_hook(*hook, *this, [&] { hook->function(*this, state, prefix); });
 }
 
-LoadReport Module::load_state_dict(const NamedTensors& given, bool strict) {
-  NamedTensors state = given, own_state;
-  run_load_pre_hooks(state, "");
-  collect_state(own_state, "", false);
-  Plan plan = match(own_state, state);
+/// One load on its way through the tree.
+struct StateLoader {
+  bool copies_at_once;
+  LoadReport report = {};
+  Copies copies = {};  // to be made
+  Copies former = {};  // to be put back if the load fails
 
-  const auto modules = named_modules();
-  const bool hooked = std::any_of(modules.begin(), modules.end(), [](const auto& entry) {
-    return entry.second->hooks_ && !entry.second->hooks_->load_state_dict.empty();
-  });
-  if (!hooked) {
-    judge(plan.report, strict);
-    copy_all(plan.copies);
-    return plan.report;
+  /// `state` holds what is named under `prefix`.
+  void load(Module& module, NamedTensors state, const std::string& prefix) {
+    if (module.hooks_)
+      for (const auto& hook : module.hooks_->load_state_dict_pre.snapshot())
+        run_hook(*hook, module, [&] { hook->function(module, state, prefix); });
+
+    std::unordered_set<std::string> known;
+    for (const Module::NamedSlots* slots : {&module.parameters_, &module.buffers_})
+      for (const auto& [name, slot] : *slots)
+        if (slot->defined()) match(*known.insert(prefix + name).first, slot->detach(), state);
+
+    // What nobody below will look at is unexpected here.
+    std::vector<NamedTensors> of_children;
+    for (const auto& [name, child] : module.children_) {
+      auto& of_child = of_children.emplace_back();
+      const std::string child_prefix = prefix + name + ".";
+      for (const auto& entry : state)
+        if (entry.first.starts_with(child_prefix)) {
+          of_child.push_back(entry);
+          known.insert(entry.first);
+        }
+    }
+    for (const auto& [name, tensor] : state)
+      if (name.starts_with(prefix) && !known.count(name)) report.unexpected.push_back(name);
+
+    for (std::size_t i = 0; i < of_children.size(); ++i)
+      load(*module.children_[i].second, std::move(of_children[i]), prefix + module.children_[i].first + ".");
+
+    if (module.hooks_)
+      for (const auto& hook : module.hooks_->load_state_dict.snapshot())
+        run_hook(*hook, module, [&] { hook->function(module, report); });
   }
 
-  Copies former;
-  for (const auto& [name, tensor] : own_state) former.emplace_back(tensor, tensor.clone());
-  copy_all(plan.copies);
+  void match(const std::string& name, const Tensor& own, const NamedTensors& state) {
+    if (copies_at_once) former.emplace_back(own, own.clone());
+    const auto found =
+        std::find_if(state.begin(), state.end(), [&](const auto& entry) { return entry.first == name; });
+    if (found == state.end()) {
+      if (!may_be_absent(name)) report.missing.push_back(name);
+      return;
+    }
+    const Tensor& value = found->second;
+    if (!value.defined() || value.shape() != own.shape()) {
+      report.mismatched.push_back(name + ": " + shape_of(value) + " instead of " + shape_of(own));
+    } else if (copies_at_once) {
+      copy_all({{own, value}});
+    } else {
+      copies.emplace_back(own, value);
+    }
+  }
+};
+
+LoadReport Module::load_state_dict(const NamedTensors& state, bool strict) {
+  const auto modules = named_modules();
+  StateLoader loader{std::any_of(modules.begin(), modules.end(), [](const auto& entry) {
+    return entry.second->hooks_ && !entry.second->hooks_->load_state_dict.empty();
+  })};
+  std::unordered_set<std::string_view> names;
+  for (const auto& [name, tensor] : state)
+    if (!names.insert(name).second) loader.report.unexpected.push_back(name + " a second time");
   try {
-    run_load_post_hooks(plan.report);
-    judge(plan.report, strict);
+    loader.load(*this, state, "");
+    judge(loader.report, strict);
   } catch (...) {
-    copy_all(former);
+    // Backwards: a shared tensor that was loaded under two names comes to its first value last.
+    std::reverse(loader.former.begin(), loader.former.end());
+    copy_all(loader.former);
     throw;
   }
-  return plan.report;
-}
-
-void Module::run_load_pre_hooks(NamedTensors& state, const std::string& prefix) {
-  if (hooks_ && !hooks_->load_state_dict_pre.empty()) {
-    const auto first = std::stable_partition(state.begin(), state.end(), [&prefix](const auto& entry) {
-      return !entry.first.starts_with(prefix);
-    });
-    NamedTensors own(first, state.end());
-    state.erase(first, state.end());
-    for (const auto& hook : hooks_->load_state_dict_pre.snapshot())
-      run_hook(*hook, *this, [&] { hook->function(*this, own, prefix); });
-    state.insert(state.end(), own.begin(), own.end());
-  }
-  for (const auto& [name, child] : children_) child->run_load_pre_hooks(state, prefix + name + ".");
-}
-
-void Module::run_load_post_hooks(LoadReport& report) {
-  for (const auto& [name, child] : children_) child->run_load_post_hooks(report);
-  if (!hooks_) return;
-  for (const auto& hook : hooks_->load_state_dict.snapshot())
-    run_hook(*hook, *this, [&] { hook->function(*this, report); });
+  copy_all(loader.copies);
+  return std::move(loader.report);
 }
 
 }  // namespace grapnel::nn

@@ -2,10 +2,10 @@
 // (golden/make_hook_order.py).
 #pragma once
 
-#include <fstream>
 #include <functional>
 #include <sstream>
 
+#include "nn/scenario.h"
 #include "nn/small_modules.h"
 
 namespace grapnel::testing {
@@ -82,22 +82,8 @@ struct Trace {
 
 inline const std::vector<std::string> kKinds{"pre", "forward", "backward_pre", "backward"};
 
-inline std::vector<std::string> golden(const std::string& scenario) {
-  std::ifstream file(GRAPNEL_TEST_DIR "/nn/golden/hook_order.txt");
-  std::vector<std::string> lines;
-  bool inside = false;
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("["))
-      inside = line == "[" + scenario + "]";
-    else if (inside)
-      lines.push_back(line);
-  }
-  REQUIRE_FALSE(lines.empty());
-  return lines;
-}
-
 inline void check(const std::string& scenario, const Trace& trace) {
-  CHECK(trace.lines == golden(scenario));
+  CHECK(trace.lines == scenario_lines("hook_order.txt", scenario));
 }
 
 }  // namespace grapnel::testing

@@ -73,7 +73,7 @@ def report():
 
 @scenario
 def edited():
-    net.register_state_dict_post_hook(lambda m, state, prefix, meta: state.pop(prefix + "second.weight"))
+    net.register_state_dict_post_hook(lambda m, state, prefix, meta: state.__delitem__(prefix + "second.weight"))
     net.first.register_state_dict_post_hook(
         lambda m, state, prefix, meta: state.__setitem__(prefix + "extra", torch.ones(1)))
     note("names", ",".join(net.state_dict()))
