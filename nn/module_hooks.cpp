@@ -157,8 +157,8 @@ std::string describe(const HookRecord& hook, const Module& module) {
          (path.empty() ? module.type_name() : path + " (" + module.type_name() + ")");
 }
 
-void rethrow_from_hook(const HookRecord& hook, const Module& module) {
-  const std::string where = describe(hook, module) + ": ";
+void rethrow_from_hook(const std::string& hook) {
+  const std::string where = hook + ": ";
   try {
     throw;
   } catch (const ShapeError& error) {
