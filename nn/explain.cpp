@@ -91,10 +91,10 @@ std::string explain_hooks(Module& module) {
   std::ostringstream out;
   for (const HookReport& report : hook_reports(module)) {
     if (report.order)
-      out << report.order << ". " << report.hook << (report.removed ? ", removed since" : "") << ": fired, "
-          << report.fired << " times in all\n";
+      out << report.order << ". " << report.hook << ": fired" << (report.removed ? ", removed since" : "");
     else
-      out << "-  " << report.hook << ": " << report.reason << "; fired " << report.fired << " times before\n";
+      out << "-  " << report.hook << ": " << report.reason;
+    out << " (" << report.fired << " in all)\n";
   }
   return out.tellp() > 0 ? out.str() : "no hooks were registered\n";
 }
