@@ -41,8 +41,6 @@ struct Stages {
   std::size_t input_count = 0;
   bool has_inputs_stage = false;
 
-  bool wanted() const { return !pre_hooks.empty() || !full_hooks.empty(); }
-
   void at_outputs(Tensors& grad_outputs) const {
     const auto alive = lists.lock();
     if (!alive) return;
@@ -133,23 +131,25 @@ struct HookedCall {
   template <class Function>
   typename HookList<Function>::Snapshot hooks(HookList<Function> ModuleHooks::*list) const {
     auto result = (global_hooks().*list).snapshot();
-    if (module.hooks_)
-      for (auto& hook : (module.hooks_.get()->*list).snapshot()) result.push_back(std::move(hook));
+    if (!module.hooks_) return result;
+    auto own = (module.hooks_.get()->*list).snapshot();
+    if (result.empty()) return own;
+    result.insert(result.end(), own.begin(), own.end());
     return result;
   }
 
   void call() {
-    auto stages = std::make_shared<Stages>();
-    for (const auto& hook : hooks(&ModuleHooks::backward_pre)) stages->pre_hooks.push_back(hook);
-    for (const auto& hook : hooks(&ModuleHooks::backward)) stages->full_hooks.push_back(hook);
+    const auto pre_hooks = hooks(&ModuleHooks::backward_pre);
+    const auto full_hooks = hooks(&ModuleHooks::backward);
 
     for (const auto& hook : hooks(&ModuleHooks::forward_pre))
       run_replacing_hook(*hook, module, inputs, [&] { return hook->function(module, inputs); });
 
-    if (stages->wanted())
-      call_between(stages);
-    else
-      call_forward();
+    if (pre_hooks.empty() && full_hooks.empty()) return call_forward();
+    auto stages = std::make_shared<Stages>();
+    stages->pre_hooks.assign(pre_hooks.begin(), pre_hooks.end());
+    stages->full_hooks.assign(full_hooks.begin(), full_hooks.end());
+    call_between(stages);
   }
 
   void call_forward() {
