@@ -27,14 +27,7 @@ class FunctionNode : public Node {
   }
 
  private:
-  const PoolVector<SavedTensor>* saved_tensors() const override {
-    if (released_)
-      throw AutogradError(
-          std::string(name()) +
-          ": its saved tensors are already freed; to go backward through the same graph twice, pass "
-          "retain_graph = true the first time");
-    return &saved_;
-  }
+  const PoolVector<SavedTensor>* saved_tensors() const override { return released_ ? nullptr : &saved_; }
 
   BackwardFunction function_;
   PoolVector<SavedTensor> saved_;

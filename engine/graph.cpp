@@ -13,26 +13,26 @@ namespace grapnel {
 
 std::vector<Shape> Node::saved_shapes() const {
   std::vector<Shape> shapes;
-  try {
-    if (const auto* saved = saved_tensors())
-      for (const SavedTensor& tensor : *saved)
-        if (const auto shape = tensor.shape()) shapes.push_back(*shape);
-  } catch (const AutogradError&) {  // freed
-  }
+  if (const auto* saved = saved_tensors())
+    for (const SavedTensor& tensor : *saved)
+      if (const auto shape = tensor.shape()) shapes.push_back(*shape);
   return shapes;
 }
 
 namespace {
 
 std::size_t count_hooks(const Node& node) {
-  std::size_t count = node.prehooks.names().size() + node.hooks.names().size();
+  std::size_t count = 0;
+  if (const Node::Hooks* hooks = node.find_hooks())
+    count = hooks->before.names().size() + hooks->after.names().size();
   for (std::size_t i = 0; i < node.outputs().size(); ++i)
     if (const auto* hooks = node.tensor_hooks(i)) count += hooks->names().size();
   return count;
 }
 
 std::size_t count_post_accumulate_hooks(const Tensor& leaf) {
-  return leaf.impl()->meta().post_accumulate_hooks.names().size();
+  const auto& state = leaf.impl()->autograd.leaf;
+  return state ? state->post_accumulate_hooks.names().size() : 0;
 }
 
 /// All nodes from which gradients could come, those recorded first in front.

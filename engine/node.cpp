@@ -79,12 +79,14 @@ std::optional<Shape> SavedTensor::shape() const {
   return value_.defined() ? std::optional(value_.shape()) : std::nullopt;
 }
 
-std::optional<Shape> SavedTensor::shape() const {
-  return tensor_.defined() ? std::optional(tensor_.shape()) : std::nullopt;
-}
-
 Tensor Backward::saved(std::size_t i) const {
-  return (*node_.saved_tensors())[i].unpack(const_cast<Node&>(node_));
+  const PoolVector<SavedTensor>* saved = node_.saved_tensors();
+  if (!saved)
+    throw AutogradError(
+        std::string(node_.name()) +
+        ": its saved tensors are already freed; to go backward through the same graph twice, pass "
+        "retain_graph = true the first time");
+  return (*saved)[i].unpack(const_cast<Node&>(node_));
 }
 
 bool Backward::needs(std::size_t input) const {

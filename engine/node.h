@@ -156,6 +156,7 @@ class Node : public std::enable_shared_from_this<Node> {
  private:
   friend class Backward;
 
+  /// Null once they are freed.
   virtual const PoolVector<SavedTensor>* saved_tensors() const { return nullptr; }
 
   const char* name_;

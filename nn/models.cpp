@@ -11,7 +11,7 @@ namespace {
 struct Model {
   const char* name;
   std::shared_ptr<Module> (*make)(const NetOptions&);
-  const char* width_weight;  // its rows are NetOptions::width; null if the net has no such option
+  const char* width_weight;  // its rows are NetOptions::width
   const char* class_weight;  // its rows are the classes
   const char* cam_layer;
 };
@@ -19,7 +19,7 @@ struct Model {
 constexpr Model kModels[] = {
     {"resnet18", resnet18, "conv1.weight", "fc.weight", "layer4"},
     {"resnet34", resnet34, "conv1.weight", "fc.weight", "layer4"},
-    {"vgg16", vgg16, nullptr, "classifier.6.weight", "features.29"},
+    {"vgg16", vgg16, "features.0.weight", "classifier.6.weight", "features.29"},
 };
 
 const Model& find(const std::string& name) {
@@ -60,7 +60,7 @@ std::int64_t num_classes_of(const std::string& name, const NamedTensors& state) 
 
 std::int64_t width_of(const std::string& name, const NamedTensors& state) {
   const Model& model = find(name);
-  return model.width_weight ? rows_of(model.width_weight, model, state) : NetOptions{}.width;
+  return rows_of(model.width_weight, model, state);
 }
 
 std::string default_cam_layer(const std::string& name) {

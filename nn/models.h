@@ -19,7 +19,7 @@ std::shared_ptr<Module> make_model(const std::string& name, const NetOptions& op
 /// none.
 std::int64_t num_classes_of(const std::string& name, const NamedTensors& state);
 
-/// NetOptions::width: rows of "conv1.weight"; the usual 64 for a net without it. Throws NameError as above.
+/// NetOptions::width: rows of the first convolution's weight. Throws NameError as above.
 std::int64_t width_of(const std::string& name, const NamedTensors& state);
 
 /// The layer whose output class activation maps explain: "layer4" or, the last activation map, "features.29".

@@ -1,4 +1,4 @@
-// The tree: names, state, modes. How a module is called is in module_call.cpp.
+// The tree: names and modes. Saving and loading are in state.cpp, the call is in module_call.cpp.
 #include "grapnel/nn/module.h"
 
 #include <algorithm>
@@ -18,27 +18,6 @@ std::string list(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
   return text;
-}
-
-bool may_be_absent(std::string_view name) {
-  return name == "num_batches_tracked" || name.ends_with(".num_batches_tracked");
-}
-
-std::string shape_of(const Tensor& tensor) {
-  return tensor.defined() ? to_string(tensor.shape()) : "nothing";
-}
-
-/// "load_state_dict: 1 missing (fc.bias); ..." with every finding.
-std::string describe(const Module::LoadReport& report) {
-  std::string text;
-  const auto add = [&text](const std::vector<std::string>& names, const char* what) {
-    if (names.empty()) return;
-    text += (text.empty() ? "" : "; ") + std::to_string(names.size()) + " " + what + " (" + list(names) + ")";
-  };
-  add(report.missing, "missing");
-  add(report.unexpected, "unexpected");
-  add(report.mismatched, "of another shape");
-  return "load_state_dict: " + text + "; nothing was loaded";
 }
 
 }  // namespace
@@ -152,51 +131,6 @@ Tensors Module::parameters() {
   Tensors result;
   for (auto& [name, tensor] : named_parameters()) result.push_back(std::move(tensor));
   return result;
-}
-
-// --- state ---
-
-NamedTensors Module::state_dict() {
-  // Unlike named_modules, shared modules and parameters appear under each of their names: a file must hold
-  // them all.
-  NamedTensors result;
-  const auto visit = [&](const auto& self, Module& module, const std::string& path) -> void {
-    for (const NamedSlots* slots : {&module.parameters_, &module.buffers_})
-      for (const auto& [name, slot] : *slots)
-        if (slot->defined()) result.emplace_back(join(path, name), slot->detach());
-    for (const auto& [name, child] : module.children_) self(self, *child, join(path, name));
-  };
-  visit(visit, *this, "");
-  return result;
-}
-
-Module::LoadReport Module::load_state_dict(const NamedTensors& state, bool strict) {
-  LoadReport report;
-  std::unordered_map<std::string_view, const Tensor*> given;
-  for (const auto& [name, tensor] : state)
-    if (!given.emplace(name, &tensor).second) report.unexpected.push_back(name + " a second time");
-
-  std::vector<std::pair<Tensor, const Tensor*>> copies;
-  for (const auto& [name, own] : state_dict()) {
-    const auto found = given.find(name);
-    if (found == given.end()) {
-      if (!may_be_absent(name)) report.missing.push_back(name);
-      continue;
-    }
-    const Tensor& value = *found->second;
-    if (!value.defined() || value.shape() != own.shape())
-      report.mismatched.push_back(name + ": " + shape_of(value) + " instead of " + shape_of(own));
-    copies.emplace_back(own, &value);
-    given.erase(found);
-  }
-  for (const auto& [name, tensor] : state)
-    if (const auto left = given.find(name); left != given.end() && left->second == &tensor)
-      report.unexpected.push_back(name);
-
-  if (!report.mismatched.empty() || (strict && !report.ok())) throw NameError(describe(report));
-  NoGrad no_grad;
-  for (const auto& [own, value] : copies) own.copy_(*value);
-  return report;
 }
 
 // --- modes ---

@@ -4,43 +4,17 @@
 // order of hooks and how the backward hooks enter the graph), layers.h, resnet.h.
 #pragma once
 
-#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "grapnel/engine/hooks.h"
-#include "grapnel/engine/tensor.h"
+#include "grapnel/nn/hooks.h"
 
 namespace grapnel::nn {
 
-class Module;
 struct ModuleHooks;  // module_hooks.h
-
-/// Each hook may return a replacement list of the same length, or nothing.
-using ForwardPreHook = std::function<std::optional<Tensors>(Module&, const Tensors& inputs)>;
-using ForwardHook =
-    std::function<std::optional<Tensors>(Module&, const Tensors& inputs, const Tensors& outputs)>;
-using BackwardPreHook = std::function<std::optional<Tensors>(Module&, const Tensors& grad_outputs)>;
-using BackwardHook =
-    std::function<std::optional<Tensors>(Module&, const Tensors& grad_inputs, const Tensors& grad_outputs)>;
-
-struct HookOptions {
-  bool prepend = false;      ///< run before the hooks already there
-  bool always_call = false;  ///< forward hooks: also when the call throws; no outputs if forward did
-  std::string name;          ///< shown when the hook throws, and when hooks are listed
-};
-
-/// The names of a module's hooks, in the order they run; an unnamed one is "".
-struct HookNames {
-  std::vector<std::string> forward_pre, forward, full_backward_pre, full_backward;
-};
-
-/// Name -> tensor, in registration order.
-using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
 class Module : public std::enable_shared_from_this<Module> {
  public:
@@ -75,11 +49,6 @@ class Module : public std::enable_shared_from_this<Module> {
   /// module.
   NamedTensors state_dict();
 
-  /// What load_state_dict found wrong.
-  struct LoadReport {
-    std::vector<std::string> missing, unexpected, mismatched;
-    bool ok() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
-  };
   /// Copies values in by name, converting the element type. If strict (otherwise only for wrong shapes),
   /// throws NameError with the complete report and changes nothing. `num_batches_tracked` may always be
   /// absent.
@@ -94,7 +63,7 @@ class Module : public std::enable_shared_from_this<Module> {
   void set_requires_grad(bool requires_grad);
   void zero_grad();
 
-  // --- hooks; README.md tells their order ---
+  // --- hooks; hooks.h has their signatures, README.md tells their order ---
   HookHandle register_forward_pre_hook(ForwardPreHook hook, HookOptions options = {});
   HookHandle register_forward_hook(ForwardHook hook, HookOptions options = {});
   /// Sees d/d(outputs) before the module's own backward.
@@ -102,6 +71,11 @@ class Module : public std::enable_shared_from_this<Module> {
   /// Sees d/d(inputs) and d/d(outputs) after the module's own backward; the slot of an input that needs no
   /// gradient is unset. Does not fire once the module is gone.
   HookHandle register_full_backward_hook(BackwardHook hook, HookOptions options = {});
+  /// Around each state_dict() / load_state_dict() that this module takes part in.
+  HookHandle register_state_dict_pre_hook(StateDictPreHook hook, HookOptions options = {});
+  HookHandle register_state_dict_post_hook(StateDictHook hook, HookOptions options = {});
+  HookHandle register_load_state_dict_pre_hook(LoadStateDictPreHook hook, HookOptions options = {});
+  HookHandle register_load_state_dict_post_hook(LoadStateDictHook hook, HookOptions options = {});
   HookNames hook_names() const;
   /// Removes every hook of this module.
   void clear_hooks();
@@ -127,11 +101,14 @@ class Module : public std::enable_shared_from_this<Module> {
   // Stable addresses: layers keep references to their parameters.
   using NamedSlots = std::vector<std::pair<std::string, std::unique_ptr<Tensor>>>;
   friend struct HookedCall;
+  friend struct StateLoader;
+  friend class HookExplainer;
 
   void add_child(std::string name, std::shared_ptr<Module> child);
   Tensor& add_slot(NamedSlots& slots, std::string name, Tensor tensor);
   void check_free(const std::string& name) const;
   NamedTensors named_slots(NamedSlots Module::*slots);
+  void collect_state(NamedTensors& state, const std::string& prefix);
   ModuleHooks& hooks();
 
   NamedSlots parameters_, buffers_;
@@ -140,11 +117,5 @@ class Module : public std::enable_shared_from_this<Module> {
   std::shared_ptr<ModuleHooks> hooks_;  // made on first use; the graph holds it weakly
   bool training_ = true;
 };
-
-// The same four kinds for every module of the process; they run before a module's own.
-HookHandle register_global_forward_pre_hook(ForwardPreHook hook, HookOptions options = {});
-HookHandle register_global_forward_hook(ForwardHook hook, HookOptions options = {});
-HookHandle register_global_full_backward_pre_hook(BackwardPreHook hook, HookOptions options = {});
-HookHandle register_global_full_backward_hook(BackwardHook hook, HookOptions options = {});
 
 }  // namespace grapnel::nn

@@ -13,6 +13,7 @@
 // The stages hand on aliases (node.h): what changes one in place changes the tensor behind it, with the right
 // history. Nodes hold the module and its hooks weakly: a graph keeps no module alive, a hook that keeps
 // tensors makes no cycle, and a hook removed before the backward pass does not fire.
+#include <algorithm>
 #include <unordered_set>
 
 #include "grapnel/engine/grad_mode.h"
@@ -23,7 +24,7 @@ namespace grapnel::nn {
 namespace {
 
 template <class Function>
-using WeakHooks = std::vector<std::weak_ptr<typename HookList<Function>::Entry>>;
+using WeakHooks = std::vector<std::weak_ptr<typename HookList<Noted<Function>>::Entry>>;
 
 /// Calls f with each hook that is still registered.
 template <class Function, class F>
@@ -40,16 +41,14 @@ struct Stages {
   std::size_t input_count = 0;
   bool has_inputs_stage = false;
 
-  bool wanted() const { return !pre_hooks.empty() || !full_hooks.empty(); }
-
   void at_outputs(Tensors& grad_outputs) const {
     const auto alive = lists.lock();
     if (!alive) return;
     Module& module = *alive->owner;
     const auto keep = module.weak_from_this().lock();  // as in HookedCall::run
+    alive->call.reached_outputs.store(next_event(), std::memory_order_relaxed);
     for_each_alive(pre_hooks, [&](auto& hook) {
-      run_gradient_hook("full backward pre", hook, module, grad_outputs,
-                        [&] { return hook.function(module, grad_outputs); });
+      run_gradient_hook(hook, module, grad_outputs, [&] { return hook.function(module, grad_outputs); });
     });
     if (has_inputs_stage) {
       pass_local(this) = std::make_shared<Tensors>(grad_outputs);
@@ -71,7 +70,7 @@ struct Stages {
 
   void run_full_hooks(Module& module, Tensors& grad_inputs, const Tensors& grad_outputs) const {
     for_each_alive(full_hooks, [&](auto& hook) {
-      run_gradient_hook("full backward", hook, module, grad_inputs,
+      run_gradient_hook(hook, module, grad_inputs,
                         [&] { return hook.function(module, grad_inputs, grad_outputs); });
     });
   }
@@ -114,8 +113,13 @@ struct HookedCall {
 
   Tensors run() {
     const auto keep = module.weak_from_this().lock();  // a hook may drop the last reference to its module
+    if (module.hooks_) {
+      module.hooks_->call.outcome.store(CallOutcome::threw, std::memory_order_relaxed);
+      module.hooks_->call.started.store(next_event(), std::memory_order_relaxed);
+    }
     try {
       call();
+      if (module.hooks_) module.hooks_->call.outcome.store(outcome(), std::memory_order_relaxed);
     } catch (...) {
       run_always_called();
       throw;
@@ -143,13 +147,11 @@ struct HookedCall {
     for_each_hook(&ModuleHooks::backward, keep_in(stages.full_hooks));
 
     for_each_hook(&ModuleHooks::forward_pre, [&](const auto& hook) {
-      run_hook("forward pre", *hook, module, inputs, [&] { return hook->function(module, inputs); });
+      run_replacing_hook(*hook, module, inputs, [&] { return hook->function(module, inputs); });
     });
 
-    if (stages.wanted())
-      call_between(std::make_shared<Stages>(std::move(stages)));
-    else
-      call_forward();
+    if (stages.pre_hooks.empty() && stages.full_hooks.empty()) return call_forward();
+    call_between(std::make_shared<Stages>(std::move(stages)));
   }
 
   void call_forward() {
@@ -175,10 +177,22 @@ struct HookedCall {
           pass_on_history(outputs[i]);
   }
 
-  void run_forward_hook(const HookList<ForwardHookEntry>::Entry& hook) {
+  void run_forward_hook(const HookList<Noted<ForwardHook>>::Entry& hook) {
     if (hook.function.always_call) called.insert(&hook);
-    run_hook("forward", hook, module, outputs,
-             [&] { return hook.function.function(module, inputs, outputs); });
+    run_replacing_hook(hook, module, outputs, [&] { return hook.function(module, inputs, outputs); });
+  }
+
+  CallOutcome outcome() const {
+    if (module.hooks_->backward_pre.empty() && module.hooks_->backward.empty()) return CallOutcome::recorded;
+    const auto needs_gradient = [](const Tensors& tensors) {
+      return std::any_of(tensors.begin(), tensors.end(),
+                         [](const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); });
+    };
+    if (InferenceMode::enabled()) return CallOutcome::inference_mode;
+    if (!grad_enabled()) return CallOutcome::no_grad;
+    if (needs_gradient(outputs)) return CallOutcome::recorded;
+    return needs_gradient(inputs) || needs_gradient(module.parameters()) ? CallOutcome::cut
+                                                                         : CallOutcome::no_gradient_needed;
   }
 
   /// The exception on its way wins over any that these throw.

@@ -13,6 +13,11 @@ ModuleHooks& global_hooks() {
   return hooks;
 }
 
+std::uint64_t next_event() {
+  static std::atomic<std::uint64_t> events{0};
+  return events.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
 namespace {
 
 ModuleHooks& global_hooks_to_fill() {
@@ -20,13 +25,30 @@ ModuleHooks& global_hooks_to_fill() {
   return global_hooks();
 }
 
-HookHandle add(HookList<ForwardHookEntry>& list, ForwardHook hook, HookOptions options) {
-  return list.add({std::move(hook), options.always_call}, std::move(options.name), options.prepend);
+/// Keeps the record for explain_hooks. Where hooks come and go, only the last few removed ones are
+/// remembered.
+void remember(ModuleHooks& hooks, const std::shared_ptr<HookRecord>& record) {
+  constexpr std::size_t kMany = 64;
+  std::lock_guard lock(hooks.records_mutex);
+  if (hooks.records.size() >= kMany)
+    std::erase_if(hooks.records, [](const auto& old) { return !old->handle.active(); });
+  hooks.records.push_back(record);
 }
 
 template <class Function>
-HookHandle add(HookList<Function>& list, Function hook, HookOptions options) {
-  return list.add(std::move(hook), std::move(options.name), options.prepend);
+HookHandle add(ModuleHooks& hooks, HookList<Noted<Function>> ModuleHooks::*list, const char* kind,
+               Function function, HookOptions options) {
+  if (!function) throw Error(std::string(kind) + " hook: an empty function was registered, expected a hook");
+  auto record = std::make_shared<HookRecord>();
+  record->kind = kind;
+  record->name = options.name;
+  record->registered = next_event();
+  const HookHandle handle =
+      (hooks.*list)
+          .add({std::move(function), record, options.always_call}, std::move(options.name), options.prepend);
+  record->handle = handle;
+  remember(hooks, record);
+  return handle;
 }
 
 }  // namespace
@@ -42,41 +64,64 @@ ModuleHooks& Module::hooks() {
 }
 
 HookHandle Module::register_forward_pre_hook(ForwardPreHook hook, HookOptions options) {
-  return add(hooks().forward_pre, std::move(hook), std::move(options));
+  return add(hooks(), &ModuleHooks::forward_pre, "forward pre", std::move(hook), std::move(options));
 }
 
 HookHandle Module::register_forward_hook(ForwardHook hook, HookOptions options) {
-  return add(hooks().forward, std::move(hook), std::move(options));
+  return add(hooks(), &ModuleHooks::forward, "forward", std::move(hook), std::move(options));
 }
 
 HookHandle Module::register_full_backward_pre_hook(BackwardPreHook hook, HookOptions options) {
-  return add(hooks().backward_pre, std::move(hook), std::move(options));
+  return add(hooks(), &ModuleHooks::backward_pre, "full backward pre", std::move(hook), std::move(options));
 }
 
 HookHandle Module::register_full_backward_hook(BackwardHook hook, HookOptions options) {
-  return add(hooks().backward, std::move(hook), std::move(options));
+  return add(hooks(), &ModuleHooks::backward, "full backward", std::move(hook), std::move(options));
+}
+
+HookHandle Module::register_state_dict_pre_hook(StateDictPreHook hook, HookOptions options) {
+  return add(hooks(), &ModuleHooks::state_dict_pre, "state_dict pre", std::move(hook), std::move(options));
+}
+
+HookHandle Module::register_state_dict_post_hook(StateDictHook hook, HookOptions options) {
+  return add(hooks(), &ModuleHooks::state_dict, "state_dict post", std::move(hook), std::move(options));
+}
+
+HookHandle Module::register_load_state_dict_pre_hook(LoadStateDictPreHook hook, HookOptions options) {
+  return add(hooks(), &ModuleHooks::load_state_dict_pre, "load_state_dict pre", std::move(hook),
+             std::move(options));
+}
+
+HookHandle Module::register_load_state_dict_post_hook(LoadStateDictHook hook, HookOptions options) {
+  return add(hooks(), &ModuleHooks::load_state_dict, "load_state_dict post", std::move(hook),
+             std::move(options));
 }
 
 HookHandle register_global_forward_pre_hook(ForwardPreHook hook, HookOptions options) {
-  return add(global_hooks_to_fill().forward_pre, std::move(hook), std::move(options));
+  return add(global_hooks_to_fill(), &ModuleHooks::forward_pre, "forward pre", std::move(hook),
+             std::move(options));
 }
 
 HookHandle register_global_forward_hook(ForwardHook hook, HookOptions options) {
-  return add(global_hooks_to_fill().forward, std::move(hook), std::move(options));
+  return add(global_hooks_to_fill(), &ModuleHooks::forward, "forward", std::move(hook), std::move(options));
 }
 
 HookHandle register_global_full_backward_pre_hook(BackwardPreHook hook, HookOptions options) {
-  return add(global_hooks_to_fill().backward_pre, std::move(hook), std::move(options));
+  return add(global_hooks_to_fill(), &ModuleHooks::backward_pre, "full backward pre", std::move(hook),
+             std::move(options));
 }
 
 HookHandle register_global_full_backward_hook(BackwardHook hook, HookOptions options) {
-  return add(global_hooks_to_fill().backward, std::move(hook), std::move(options));
+  return add(global_hooks_to_fill(), &ModuleHooks::backward, "full backward", std::move(hook),
+             std::move(options));
 }
 
 HookNames Module::hook_names() const {
   if (!hooks_) return {};
-  return {hooks_->forward_pre.names(), hooks_->forward.names(), hooks_->backward_pre.names(),
-          hooks_->backward.names()};
+  return {hooks_->forward_pre.names(),         hooks_->forward.names(),
+          hooks_->backward_pre.names(),        hooks_->backward.names(),
+          hooks_->state_dict_pre.names(),      hooks_->state_dict.names(),
+          hooks_->load_state_dict_pre.names(), hooks_->load_state_dict.names()};
 }
 
 void Module::clear_hooks() {
@@ -85,6 +130,10 @@ void Module::clear_hooks() {
   hooks_->forward.clear();
   hooks_->backward_pre.clear();
   hooks_->backward.clear();
+  hooks_->state_dict_pre.clear();
+  hooks_->state_dict.clear();
+  hooks_->load_state_dict_pre.clear();
+  hooks_->load_state_dict.clear();
 }
 
 // --- running ---
@@ -102,11 +151,14 @@ void check_gradients(const Tensors& seen, const Tensors& returned) {
   }
 }
 
-void rethrow_from_hook(const char* kind, const detail::HookEntry& hook, const Module& module) {
+std::string describe(const HookRecord& hook, const Module& module) {
   const std::string path = module.path();
-  const std::string where =
-      std::string(kind) + " hook" + (hook.name.empty() ? "" : " \"" + hook.name + "\"") + " of " +
-      (path.empty() ? module.type_name() : path + " (" + module.type_name() + ")") + ": ";
+  return std::string(hook.kind) + " hook" + (hook.name.empty() ? "" : " \"" + hook.name + "\"") + " of " +
+         (path.empty() ? module.type_name() : path + " (" + module.type_name() + ")");
+}
+
+void rethrow_from_hook(const std::string& hook) {
+  const std::string where = hook + ": ";
   try {
     throw;
   } catch (const ShapeError& error) {

@@ -9,7 +9,7 @@ namespace grapnel::nn {
 
 struct NetOptions {
   std::int64_t num_classes = 1000;
-  std::int64_t width = 64;  ///< ResNet only: channels of the first stage
+  std::int64_t width = 64;  ///< channels of the first stage; all others are multiples of it
   bool inplace = false;     ///< ReLU and residual sums overwrite their input, as torchvision's do
 };
 

@@ -8,10 +8,10 @@ namespace grapnel::nn {
 namespace {
 
 constexpr std::int64_t kPool = 0;
-/// Output channels of the convolutions, and where the pools are (configuration D of the paper).
-constexpr std::int64_t kPlan[] = {64,    64,  kPool, 128, 128,   kPool, 256, 256, 256,
-                                  kPool, 512, 512,   512, kPool, 512,   512, 512, kPool};
-constexpr std::int64_t kHidden = 4096, kPlane = 7;
+/// Output channels of the convolutions in widths (64 in configuration D of the paper), and where the pools
+/// are.
+constexpr std::int64_t kPlan[] = {1, 1, kPool, 2, 2, kPool, 4, 4, 4, kPool, 8, 8, 8, kPool, 8, 8, 8, kPool};
+constexpr std::int64_t kHidden = 64, kPlane = 7;
 
 class VGG : public Module {
  public:
@@ -39,20 +39,20 @@ class VGG : public Module {
         features->push_back(std::make_shared<MaxPool2d>(Pool2dOptions{.kernel = {2, 2}, .stride = {2, 2}}));
         continue;
       }
-      features->push_back(
-          std::make_shared<Conv2d>(channels, step, std::pair(3, 3), Conv2dOptions{.padding = {1, 1}}));
+      features->push_back(std::make_shared<Conv2d>(channels, step * options.width, std::pair(3, 3),
+                                                   Conv2dOptions{.padding = {1, 1}}));
       features->push_back(std::make_shared<ReLU>(options.inplace));
-      channels = step;
+      channels = step * options.width;
     }
     auto classifier = std::make_shared<Sequential>();
-    std::int64_t width = channels * kPlane * kPlane;
+    std::int64_t inputs = channels * kPlane * kPlane;
     for (int layer = 0; layer < 2; ++layer) {
-      classifier->push_back(std::make_shared<Linear>(width, kHidden));
+      classifier->push_back(std::make_shared<Linear>(inputs, kHidden * options.width));
       classifier->push_back(std::make_shared<ReLU>(options.inplace));
       classifier->push_back(std::make_shared<Dropout>());
-      width = kHidden;
+      inputs = kHidden * options.width;
     }
-    classifier->push_back(std::make_shared<Linear>(width, options.num_classes));
+    classifier->push_back(std::make_shared<Linear>(inputs, options.num_classes));
 
     features_ = register_module("features", std::move(features));
     avgpool_ = register_module("avgpool", std::make_shared<AdaptiveAvgPool2d>(kPlane, kPlane));

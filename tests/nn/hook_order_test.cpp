@@ -1,108 +1,11 @@
 // Which hook fires when, and what it sees: the event traces of a real PyTorch (golden/make_hook_order.py).
-#include <fstream>
-#include <functional>
-#include <sstream>
-
 #include "grapnel/engine/backward.h"
-#include "nn/small_modules.h"
+#include "nn/order_trace.h"
 
 using namespace grapnel;
 using namespace grapnel::testing;
-using nn::HookOptions;
-using nn::Module;
 
-namespace {
-
-std::string show(const Tensors& tensors) {
-  std::ostringstream out;
-  out << '(';
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    out << (i ? "," : "");
-    if (tensors[i].defined())
-      out << tensors[i].item();
-    else
-      out << '-';
-  }
-  out << ')';
-  return out.str();
-}
-
-using Replace = std::function<Tensors(const Tensors&)>;
-
-Replace times(double factor) {
-  return [factor](const Tensors& x) { return Tensors{x[0] * factor}; };
-}
-
-/// Notes events as the Python script does. Hooks keep a reference to it.
-struct Trace {
-  std::vector<std::string> lines;
-
-  void note(const std::string& kind, const std::string& name, Module& module, const Tensors& a) {
-    lines.push_back(kind + " " + name + " " + dynamic_cast<Labelled&>(module).label + " " + show(a));
-  }
-  void note(const std::string& kind, const std::string& name, Module& module, const Tensors& a,
-            const Tensors& b) {
-    note(kind, name, module, a);
-    lines.back() += " " + show(b);
-  }
-  void result(const std::string& name, const Tensors& tensors) {
-    lines.push_back(name + " " + show(tensors));
-  }
-
-  /// A hook that notes the lists it sees and returns replace(the one it may replace); `then` runs last.
-  auto hook(const std::string& kind, const std::string& name, const Replace& replace = nullptr,
-            const std::function<void()>& then = nullptr) {
-    return [=, this](Module& module, const Tensors& a, const auto&... b) -> std::optional<Tensors> {
-      note(kind, name, module, a, b...);
-      if (then) then();
-      if (!replace) return std::nullopt;
-      if (kind == "forward") return std::optional<Tensors>(replace(std::get<0>(std::tie(b..., a))));
-      return std::optional<Tensors>(replace(a));
-    };
-  }
-
-  HookHandle add(Module& module, const std::string& kind, const std::string& name,
-                 const Replace& replace = nullptr, HookOptions options = {},
-                 const std::function<void()>& then = nullptr) {
-    const auto noting = hook(kind, name, replace, then);
-    if (kind == "pre") return module.register_forward_pre_hook(noting, options);
-    if (kind == "forward") return module.register_forward_hook(noting, options);
-    if (kind == "backward_pre") return module.register_full_backward_pre_hook(noting, options);
-    return module.register_full_backward_hook(noting, options);
-  }
-
-  HookHandle add_global(const std::string& kind, const std::string& name, HookOptions options = {}) {
-    const auto noting = hook(kind, name);
-    if (kind == "pre") return nn::register_global_forward_pre_hook(noting, options);
-    if (kind == "forward") return nn::register_global_forward_hook(noting, options);
-    if (kind == "backward_pre") return nn::register_global_full_backward_pre_hook(noting, options);
-    return nn::register_global_full_backward_hook(noting, options);
-  }
-};
-
-const std::vector<std::string> kKinds{"pre", "forward", "backward_pre", "backward"};
-
-std::vector<std::string> golden(const std::string& scenario) {
-  std::ifstream file(GRAPNEL_TEST_DIR "/nn/golden/hook_order.txt");
-  std::vector<std::string> lines;
-  bool inside = false;
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("["))
-      inside = line == "[" + scenario + "]";
-    else if (inside)
-      lines.push_back(line);
-  }
-  REQUIRE_FALSE(lines.empty());
-  return lines;
-}
-
-void check(const std::string& scenario, const Trace& trace) {
-  CHECK(trace.lines == golden(scenario));
-}
-
-}  // namespace
-
-TEST_CASE("hook order: global before local, parents around children, forward then backward") {
+TEST_CASE("[hook-93] [hook-106] global before local, parents around children, forward then backward") {
   Trace trace;
   auto net = two_scales();
   std::vector<ScopedHook> global;
@@ -117,7 +20,7 @@ TEST_CASE("hook order: global before local, parents around children, forward the
   check("every_kind", trace);
 }
 
-TEST_CASE("hook order: prepend puts a hook first") {
+TEST_CASE("[hook-91] [hook-92] prepend puts a hook first") {
   Trace trace;
   for (const std::string& kind : kKinds) {
     Scale net("net", 2);
@@ -126,9 +29,21 @@ TEST_CASE("hook order: prepend puts a hook first") {
     net(leaf(3)).backward();
   }
   check("prepended", trace);
+
+  std::vector<int> order;
+  Scale net("net", 2);
+  for (int i = 0; i < 5; ++i)
+    net.register_forward_hook(
+        [&order, i](Module&, const Tensors&, const Tensors&) {
+          order.push_back(i);
+          return std::nullopt;
+        },
+        {.prepend = i == 1 || i == 4, .name = {}});
+  net(leaf(3));
+  CHECK(order == std::vector<int>{4, 1, 0, 2, 3});
 }
 
-TEST_CASE("hook order: every kind may replace what it sees, and its successor sees the replacement") {
+TEST_CASE("[hook-94] [hook-98] every kind may replace what it sees, and its successor sees the replacement") {
   Trace trace;
   auto net = two_scales();
   Module& first = *net->first;
@@ -149,7 +64,7 @@ TEST_CASE("hook order: every kind may replace what it sees, and its successor se
   check("replacements", trace);
 }
 
-TEST_CASE("hook order: two calls of one module fire twice, each with its own gradients") {
+TEST_CASE("[hook-97] two calls of one module fire twice, each with its own gradients") {
   Trace trace;
   Scale net("net", 2);
   trace.add(net, "backward_pre", "h");
@@ -160,7 +75,7 @@ TEST_CASE("hook order: two calls of one module fire twice, each with its own gra
   check("called_twice", trace);
 }
 
-TEST_CASE("hook order: a retained graph fires at each pass") {
+TEST_CASE("[hook-97] a retained graph fires at each pass") {
   Trace trace;
   Scale net("net", 2);
   trace.add(net, "backward_pre", "h");
@@ -173,7 +88,7 @@ TEST_CASE("hook order: a retained graph fires at each pass") {
   check("retained", trace);
 }
 
-TEST_CASE("hook order: without an input that needs a gradient the full hook fires at the outputs") {
+TEST_CASE("[hook-100] without an input that needs a gradient the full hook fires at the outputs") {
   Trace trace;
   auto net = two_scales();
   for (Module* module : std::initializer_list<Module*>{net.get(), net->first.get(), net->second.get()}) {
@@ -185,7 +100,7 @@ TEST_CASE("hook order: without an input that needs a gradient the full hook fire
   check("no_input_needs_gradient", trace);
 }
 
-TEST_CASE("hook order: several inputs and outputs") {
+TEST_CASE("[hook-102] several inputs and outputs") {
   Trace trace;
   SumAndProduct net("net");
   for (const std::string& kind : kKinds) trace.add(net, kind, "h");
@@ -196,7 +111,7 @@ TEST_CASE("hook order: several inputs and outputs") {
   check("several_tensors", trace);
 }
 
-TEST_CASE("hook order: an output that nobody used has an unset gradient") {
+TEST_CASE("[hook-101] an output that nobody used has an unset gradient") {
   Trace trace;
   SumAndProduct net("net");
   trace.add(net, "backward_pre", "h");
@@ -229,7 +144,7 @@ TEST_CASE("hook order: tensor hooks inside and outside the module's stages") {
   check("tensor_hooks_around", trace);
 }
 
-TEST_CASE("hook order: hooks that remove themselves all run once") {
+TEST_CASE("[hook-96] hooks that remove themselves all run once") {
   Trace trace;
   Scale net("net", 2);
   std::vector<HookHandle> handles(12);
@@ -258,7 +173,7 @@ TEST_CASE("hook order: what a hook registers joins the lists that have not start
   check("registered_meanwhile", trace);
 }
 
-TEST_CASE("hook order: always_call hooks run after a failure, global before local") {
+TEST_CASE("[hook-95] always_call hooks run after a failure, global before local") {
   Trace trace;
   Failing net("net");
   std::vector<ScopedHook> global;
@@ -275,7 +190,7 @@ TEST_CASE("hook order: always_call hooks run after a failure, global before loca
   check("always_called", trace);
 }
 
-TEST_CASE("hook order: always_call hooks that ran before a hook failed do not run again") {
+TEST_CASE("[hook-95] always_call hooks that ran before a hook failed do not run again") {
   Trace trace;
   Scale net("net", 2);
   trace.add(net, "forward", "before", nullptr, {.always_call = true, .name = {}});
@@ -290,7 +205,7 @@ TEST_CASE("hook order: always_call hooks that ran before a hook failed do not ru
   check("always_called_once", trace);
 }
 
-TEST_CASE("hook order: a second derivative does not fire the hooks of the first again") {
+TEST_CASE("[hook-105] a second derivative does not fire the hooks of the first again") {
   Trace trace;
   Cube net("net");
   trace.add(net, "backward_pre", "h");
@@ -301,4 +216,64 @@ TEST_CASE("hook order: a second derivative does not fire the hooks of the first 
   first[0].backward();
   trace.result("x.grad", {x.grad()});
   check("second_derivative", trace);
+}
+
+TEST_CASE("[hook-95] always_call hooks run when a pre-hook throws") {
+  Trace trace;
+  Scale net("net", 2);
+  trace.add(net, "pre", "add1", [](const Tensors& x) { return Tensors{x[0] + 1.0}; });
+  trace.add(net, "pre", "fails", nullptr, {}, [] { throw Error("on purpose"); });
+  trace.add(net, "pre", "plain_after");
+  trace.add(net, "forward", "plain");
+  trace.add(net, "forward", "always", nullptr, {.always_call = true, .name = {}});
+  try {
+    net(leaf(3));
+  } catch (const Error&) {
+    trace.lines.push_back("error on purpose");
+  }
+  check("always_called_after_pre_hook", trace);
+}
+
+TEST_CASE("[hook-98] the grad_outputs of the full hook are those that the pre-hooks made") {
+  Trace trace;
+  Scale net("net", 2);
+  trace.add(net, "backward", "h");
+  trace.add(net, "backward_pre", "times3", times(3));
+  trace.add(net, "backward_pre", "times5", times(5));
+  const Tensor x = leaf(3);
+  net(x).backward();
+  trace.result("x.grad", {x.grad()});
+  check("grad_outputs_from_pre_hooks", trace);
+}
+
+TEST_CASE("[hook-101] what is no tensor keeps an empty slot, in and out, forward and backward") {
+  struct Skipping : Labelled {
+    using Labelled::Labelled;
+    std::string type_name() const override { return "Skipping"; }
+    Tensors forward_list(const Tensors& x) override { return {x[0] * x[2], x[1], x[0] + x[2]}; }
+  };
+  Trace trace;
+  Skipping net("net");
+  for (const std::string& kind : kKinds) trace.add(net, kind, "h");
+  const Tensor a = leaf(3), b = leaf(4);
+  const Tensors out = net(Tensors{a, Tensor(), b});
+  CHECK_FALSE(out[1].defined());
+  (out[2] * 10 + out[0]).backward();
+  trace.result("grads", {a.grad(), b.grad()});
+  check("empty_slots", trace);
+}
+
+TEST_CASE("[hook-102] a module of several operations has the gradients of the whole") {
+  struct Polynomial : Labelled {
+    using Labelled::Labelled;
+    std::string type_name() const override { return "Polynomial"; }
+    Tensor forward(const Tensor& x) override { return x * x * x + 2 * x * x + x; }
+  };
+  Trace trace;
+  Polynomial net("net");
+  for (const std::string& kind : kKinds) trace.add(net, kind, "h");
+  const Tensor x = leaf(3);
+  (net(x * 2) * 10).backward();
+  trace.result("x.grad", {x.grad()});
+  check("several_operations", trace);
 }

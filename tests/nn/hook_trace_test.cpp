@@ -113,7 +113,7 @@ struct Net : Labelled {
 
 }  // namespace
 
-TEST_CASE("hook trace: every kind of hook in one pass fires in PyTorch's order") {
+TEST_CASE("[hook-93] [hook-106] every kind of hook in one pass fires in PyTorch's order") {
   Trace trace;
   const auto net = std::make_shared<Net>(trace);
   const ScopedHook global[] = {

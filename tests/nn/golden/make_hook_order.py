@@ -302,4 +302,63 @@ def one_output_unused():
     net(a, b)[0].backward()
 
 
+@scenario
+def always_called_after_pre_hook():
+    net = Scale("net", 2)
+
+    def fail(module, inputs):
+        note("pre", "fails", module, inputs)
+        raise RuntimeError("on purpose")
+
+    register(net, "pre", "add1", lambda x: (x[0] + 1,))
+    net.register_forward_pre_hook(fail)
+    register(net, "pre", "plain_after")
+    net.register_forward_hook(failure_hook("plain"))
+    net.register_forward_hook(failure_hook("always"), always_call=True)
+    try:
+        net(leaf(3))
+    except RuntimeError as error:
+        lines.append(f"error {error}")
+
+
+@scenario
+def grad_outputs_from_pre_hooks():
+    net = Scale("net", 2)
+    register(net, "backward", "h")
+    register(net, "backward_pre", "times3", lambda g: (g[0] * 3,))
+    register(net, "backward_pre", "times5", lambda g: (g[0] * 5,))
+    x = leaf(3)
+    net(x).backward()
+    result("x.grad", x.grad)
+
+
+@scenario
+def empty_slots():
+    class Skipping(Labelled):
+        def forward(self, a, nothing, b):
+            return a * b, nothing, a + b
+
+    net = Skipping("net")
+    for kind in REGISTER:
+        register(net, kind, "h")
+    a, b = leaf(3), leaf(4)
+    product, _, total = net(a, None, b)
+    (total * 10 + product).backward()
+    result("grads", (a.grad, b.grad))
+
+
+@scenario
+def several_operations():
+    class Polynomial(Labelled):
+        def forward(self, x):
+            return x * x * x + 2 * x * x + x
+
+    net = Polynomial("net")
+    for kind in REGISTER:
+        register(net, kind, "h")
+    x = leaf(3)
+    (net(x * 2) * 10).backward()
+    result("x.grad", x.grad)
+
+
 pathlib.Path(__file__).with_name("hook_order.txt").write_text("\n".join(lines) + "\n")
