@@ -133,9 +133,9 @@ class Pass {
     for (const Edge& root : roots)
       if (root.node) make_ready_if_complete(*states_.find(root.node.get()));
     while (!ready_.empty()) {
-      Node* node = ready_.top().node;
+      State& state = *ready_.top().state;
       ready_.pop();
-      run_node(*node);
+      run_node(*state.node, state);
     }
   }
 
@@ -159,7 +159,8 @@ class Pass {
   /// Node -> State. Open addressing over indices into one array: a pass looks a node up for every edge.
   class StateTable {
    public:
-    /// The node's index, and whether it is new. Invalidates references to states.
+    /// The node's index, and whether it is new. Invalidates references to states; nothing is inserted once
+    /// the pass runs.
     std::pair<std::size_t, bool> insert(Node* node) {
       if (states_.size() * 2 >= slots_.size()) grow();
       std::uint32_t& slot = slots_[position_of(node)];
@@ -199,7 +200,7 @@ class Pass {
 
   struct Ready {
     std::uint64_t sequence;
-    Node* node;
+    State* state;
     bool operator<(const Ready& other) const { return sequence < other.sequence; }
   };
 
@@ -211,7 +212,7 @@ class Pass {
 
   void make_ready_if_complete(State& state) {
     if (state.waiting == 0 && !std::exchange(state.queued, true))
-      ready_.push({state.node->sequence(), state.node});
+      ready_.push({state.node->sequence(), &state});
   }
 
   /// Visits everything reachable; if there are targets, also marks what leads to one.
@@ -256,9 +257,8 @@ class Pass {
       }
   }
 
-  void run_node(Node& node) {
-    const State& state = *states_.find(&node);
-    Tensors gradients = std::move(states_.find(&node)->gradients);
+  void run_node(Node& node, State& state) {
+    Tensors gradients = std::move(state.gradients);
     gradients.resize(node.outputs().size());
     if (state.needed || state.target) run_tensor_hooks(node, gradients);
     if (state.target)

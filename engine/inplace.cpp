@@ -105,7 +105,7 @@ void check_inplace(const char* name, const Tensor& tensor) {
     throw AutogradError(
         std::string(name) + ": one of several views made by " + impl.view->one_of_many +
         " cannot be changed in place; clone it, or take views one by one with narrow or select");
-  if (impl.view && impl.view->made_without_grad && tensor.requires_grad())
+  if (impl.view && impl.view->made_without_grad && owner.requires_grad())
     throw AutogradError(
         std::string(name) +
         ": a view made under NoGrad cannot be changed in place while gradients are recorded; make the "

@@ -94,7 +94,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
       Tensor::view_of(weight.storage(), weight.storage_offset(), {weight.shape()[1], weight.shape()[0]},
                       {weight.strides()[1], weight.strides()[0]}, weight.dtype());
   const Tensor dense_bias = bias.defined() ? bias.detach().contiguous() : bias;
-  const Tensor y = record("linear", multiply("linear", rows, weight_t, dense_bias), {rows, weight, bias},
+  Tensor y = record("linear", multiply("linear", rows, weight_t, dense_bias), {rows, weight, bias},
                           {keep_if(weight.requires_grad(), rows), keep_if(rows.requires_grad(), weight)},
                           [](const Backward& ctx) -> Tensors {
                             const Tensor& dy = ctx.grad();

@@ -168,6 +168,7 @@ TEST_CASE("[hook-29] a view made under NoGrad may not be changed while recording
   }
   add_(narrow(x, 0, 1, 1), Tensor::ones({1}));
   CHECK_THROWS_WITH_AS(add_(view, Tensor::ones({1})), doctest::Contains("made under NoGrad"), AutogradError);
+  CHECK_THROWS_AS(view.fill_(1), AutogradError);
 }
 
 TEST_CASE("[hook-30] [hook-31] [hook-32] [hook-33] modes, detach and requires_grad") {

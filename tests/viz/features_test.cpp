@@ -144,7 +144,7 @@ TEST_CASE("a forgotten call takes no gradient, and a finished Capture leaves no 
   CHECK(net->at("conv1").hook_names().forward.empty());
 }
 
-TEST_CASE("an alias knows that it was overwritten, and gets the gradient of what it was") {
+TEST_CASE("[better-3] an alias knows that it was overwritten, and gets the gradient of what it was") {
   const auto net = plain_net(true), apart = plain_net();
   const Tensor x = picture_for("plain", 22, 18);
   Capture alias(net->at("0.3"), CaptureMode::alias), copy(net->at("0.3")), expected(apart->at("0.3"));
