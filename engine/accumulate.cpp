@@ -11,56 +11,69 @@ namespace {
 /// The end of the graph: adds the arriving gradient to a leaf's `grad`, in the leaf's memory order.
 class AccumulateGrad : public Node {
  public:
-  explicit AccumulateGrad(Tensor leaf)
-      : Node("accumulate_grad", {}, {{leaf.shape(), leaf.dtype()}}), leaf_(std::move(leaf)) {
+  explicit AccumulateGrad(const Tensor& leaf)
+      : Node("accumulate_grad", {}, {{leaf.shape(), leaf.dtype()}}),
+        leaf_(leaf.impl()),
+        value_(without_history(leaf)),
+        state_(leaf.impl()->autograd.leaf) {
     sequence_ = std::numeric_limits<std::uint64_t>::max();
   }
 
   Tensors apply(Tensors gradients) override {
-    AutogradMeta& meta = leaf_.impl()->meta();
+    Tensor target = leaf();
     {
-      std::lock_guard lock(meta.mutex);
-      accumulate(meta, std::move(gradients[0]));
+      std::lock_guard lock(state_->mutex);
+      accumulate(target.impl()->autograd.grad, std::move(gradients[0]));
     }
-    for (const auto& hook : meta.post_accumulate_hooks.snapshot())
-      if (!hook->removed) hook->function(leaf_);
+    for (const auto& hook : state_->post_accumulate_hooks.snapshot())
+      if (!hook->removed) hook->function(target);
     return {};
   }
 
-  const HookList<TensorHook>* tensor_hooks(std::size_t) const override { return &leaf_.impl()->meta().hooks; }
+  const HookList<TensorHook>* tensor_hooks(std::size_t) const override { return &state_->hooks; }
 
  private:
-  void accumulate(AutogradMeta& meta, Tensor gradient) {
-    if (!gradient.defined()) return;
-    if (!meta.grad.defined()) {
+  /// The leaf; a twin for its hooks to see if nobody else holds it any more.
+  Tensor leaf() const {
+    if (auto impl = leaf_.lock()) return Tensor(std::move(impl));
+    Tensor twin = without_history(value_);
+    twin.impl()->autograd.leaf = state_;
+    twin.impl()->autograd.requires_grad = true;
+    return twin;
+  }
+
+  void accumulate(Tensor& grad, Tensor gradient) const {
+    if (!grad.defined()) {
       const bool ours = gradient.impl().use_count() == 1 && gradient.storage().use_count() == 1;
-      const bool in_order = gradient.strides() == leaf_.strides();
-      meta.grad = grad_enabled() ? gradient : (ours && in_order ? gradient : in_order_of_leaf(gradient));
+      const bool in_order = gradient.strides() == value_.strides();
+      grad = grad_enabled() ? gradient : (ours && in_order ? gradient : in_order_of_leaf(gradient));
     } else if (grad_enabled()) {
-      meta.grad = meta.grad + gradient;
+      grad = grad + gradient;
     } else {
-      add_(meta.grad, gradient);
+      add_(grad, gradient);
     }
   }
 
   Tensor in_order_of_leaf(const Tensor& gradient) const {
-    Tensor copy = Tensor::empty(gradient.shape(), gradient.dtype(), leaf_.suggested_format());
+    Tensor copy = Tensor::empty(gradient.shape(), gradient.dtype(), value_.suggested_format());
     copy.copy_(gradient);
     return copy;
   }
 
-  Tensor leaf_;
+  std::weak_ptr<TensorImpl> leaf_;
+  Tensor value_;
+  std::shared_ptr<LeafState> state_;
 };
 
 }  // namespace
 
 std::shared_ptr<Node> accumulator_of(const Tensor& leaf) {
-  AutogradMeta& meta = leaf.impl()->meta();
-  std::lock_guard lock(meta.mutex);
-  auto node = meta.accumulator.lock();
+  LeafState& state = *leaf.impl()->autograd.leaf;
+  std::lock_guard lock(state.mutex);
+  auto node = state.accumulator.lock();
   if (!node) {
     node = std::make_shared<AccumulateGrad>(leaf);
-    meta.accumulator = node;
+    state.accumulator = node;
   }
   return node;
 }

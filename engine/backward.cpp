@@ -6,13 +6,18 @@
 #include "grapnel/engine/backward.h"
 
 #include <algorithm>
+#include <cmath>
+#include <exception>
+#include <mutex>
 #include <queue>
+#include <thread>
 #include <unordered_map>
 
 #include "grapnel/engine/backend.h"
 #include "grapnel/engine/function_node.h"
 #include "grapnel/engine/ops.h"
 #include "grapnel/engine/tensor_impl.h"
+#include "grapnel/engine/thread_modes.h"
 
 namespace grapnel {
 namespace {
@@ -46,7 +51,7 @@ Tensor fit(const Node& from, std::size_t input, Tensor gradient, const OutputInf
                        ", expected shape " + to_string(info.shape));
     gradient = sum_to(gradient, info.shape);
   }
-  return gradient.to(info.dtype);
+  return gradient.dtype() == info.dtype ? gradient : gradient.to(info.dtype);
 }
 
 /// A hook's replacement must look like what it replaces.
@@ -54,6 +59,8 @@ void check_replacement(const Tensor& before, const Tensor& after, const std::str
   const auto who = [&] {
     return "a hook" + (hook.empty() ? "" : " \"" + hook + "\"") + " on the output of " + node;
   };
+  if (!before.defined() && after.defined())
+    throw AutogradError(who() + " gave a gradient where there is none: this output was not used");
   if (!after.defined() && before.defined())
     throw AutogradError(who() + " replaced a gradient by nothing; return std::nullopt to leave it as it is");
   if (before.defined() && after.shape() != before.shape())
@@ -79,6 +86,22 @@ void run_tuple_hooks(const List& list, Tensors& values, const char* node, const 
   }
 }
 
+bool any_defined(const Tensors& tensors) {
+  return std::any_of(tensors.begin(), tensors.end(), [](const Tensor& t) { return t.defined(); });
+}
+
+void check_for_nan(const Node& node, const Tensors& gradients) {
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    if (!gradients[i].defined()) continue;
+    const std::vector<double> values = gradients[i].to_vector<double>();
+    if (std::any_of(values.begin(), values.end(), [](double value) { return std::isnan(value); }))
+      throw AutogradError(std::string(node.name()) + ": its backward gave a NaN for input " +
+                          std::to_string(i) + " of shape " + to_string(gradients[i].shape()) + "; this " +
+                          node.name() + " made an output of shape " + to_string(node.outputs()[0].shape) +
+                          " as recorded operation number " + std::to_string(node.sequence()));
+  }
+}
+
 /// What the caller wants of one node when only a part of the graph is asked for.
 struct Target {
   struct Capture {
@@ -88,133 +111,189 @@ struct Target {
   std::vector<Capture> captures;  // gradients to put somewhere as they pass
   bool runs = false;              // run the node too: a leaf that accumulates
 };
-using Targets = std::unordered_map<Node*, Target>;
+using Targets = std::unordered_map<const Node*, Target>;
 
-/// What hooks keep for the length of the innermost pass on this thread (pass_local).
-using PassLocals = std::unordered_map<const void*, std::shared_ptr<void>>;
-thread_local PassLocals* current_locals = nullptr;
-
-class PassLocalsScope {
- public:
-  PassLocalsScope() : former_(std::exchange(current_locals, &locals_)) {}
-  ~PassLocalsScope() { current_locals = former_; }
-  PassLocalsScope(const PassLocalsScope&) = delete;
-  PassLocalsScope& operator=(const PassLocalsScope&) = delete;
-
- private:
-  PassLocals locals_;
-  PassLocals* former_;
-};
+class Pass;
+thread_local Pass* current_pass = nullptr;  // the innermost on this thread
 
 class Pass {
  public:
   /// No targets: the whole graph runs.
-  Pass(bool keep_graph, Targets targets) : keep_graph_(keep_graph), targets_(std::move(targets)) {}
+  Pass(bool keep_graph, Targets targets)
+      : keep_graph_(keep_graph), targets_(std::move(targets)), outer_(std::exchange(current_pass, this)) {}
+  ~Pass() { current_pass = outer_; }
+  Pass(const Pass&) = delete;
+  Pass& operator=(const Pass&) = delete;
 
-  void run(const std::vector<Edge>& roots, Tensors gradients) {
-    PassLocalsScope locals;
+  /// The roots keep every node of the pass alive.
+  void run(const PoolVector<Edge>& roots, Tensors gradients) {
     count_dependencies(roots);
     for (std::size_t i = 0; i < roots.size(); ++i)
       if (roots[i].node) accumulate(slot(roots[i]), std::move(gradients[i]));
     for (const Edge& root : roots)
-      if (root.node && states_[root.node.get()].waiting == 0) make_ready(root.node);
+      if (root.node) make_ready_if_complete(*states_.find(root.node.get()));
     while (!ready_.empty()) {
-      std::shared_ptr<Node> node = ready_.top();
+      Node* node = ready_.top().node;
       ready_.pop();
       run_node(*node);
     }
   }
 
- private:
-  struct State {
-    std::size_t waiting = 0;  // edges that have yet to deliver
-    bool needed = true;       // runs: leads to a target, or everything is wanted
-    bool queued = false;
-    Tensors gradients;
-  };
-
-  struct Later {
-    bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const {
-      return a->sequence() < b->sequence();
-    }
-  };
-
-  Tensor& slot(const Edge& edge) {
-    Tensors& gradients = states_[edge.node.get()].gradients;
-    if (gradients.empty()) gradients.resize(edge.node->outputs().size());
-    return gradients[edge.output];
+  bool visits(const Node& node) const {
+    const State* state = states_.find(&node);
+    return state && (state->needed || state->target);
   }
 
-  void make_ready(const std::shared_ptr<Node>& node) {
-    if (std::exchange(states_[node.get()].queued, true)) return;
-    ready_.push(node);
+  std::shared_ptr<void>& local(const void* key) { return locals_[key]; }
+
+ private:
+  struct State {
+    Node* node = nullptr;
+    const Target* target = nullptr;
+    Tensors gradients;
+    std::uint32_t waiting = 0;  // edges that have yet to deliver
+    bool needed = true;         // runs: leads to a target, or everything is wanted
+    bool queued = false;
+  };
+
+  /// Node -> State. Open addressing over indices into one array: a pass looks a node up for every edge.
+  class StateTable {
+   public:
+    /// The node's index, and whether it is new. Invalidates references to states.
+    std::pair<std::size_t, bool> insert(Node* node) {
+      if (states_.size() * 2 >= slots_.size()) grow();
+      std::uint32_t& slot = slots_[position_of(node)];
+      if (slot != kFree) return {slot, false};
+      slot = static_cast<std::uint32_t>(states_.size());
+      states_.emplace_back().node = node;
+      return {slot, true};
+    }
+    State* find(const Node* node) {
+      const std::uint32_t slot = slots_.empty() ? kFree : slots_[position_of(node)];
+      return slot == kFree ? nullptr : &states_[slot];
+    }
+    const State* find(const Node* node) const { return const_cast<StateTable*>(this)->find(node); }
+    State& operator[](std::size_t index) { return states_[index]; }
+
+   private:
+    static constexpr std::uint32_t kFree = ~std::uint32_t{0};
+
+    std::size_t position_of(const Node* node) const {
+      const auto address = reinterpret_cast<std::uintptr_t>(node);
+      // Fibonacci hashing: the high bits of the product depend on all bits of the address.
+      std::size_t at = static_cast<std::size_t>(address * 0x9E3779B97F4A7C15u) >> shift_;
+      while (slots_[at] != kFree && states_[slots_[at]].node != node) at = (at + 1) & (slots_.size() - 1);
+      return at;
+    }
+    void grow() {
+      shift_ = slots_.empty() ? 64 - 6 : shift_ - 1;
+      slots_.assign(std::size_t{1} << (64 - shift_), kFree);
+      for (std::size_t i = 0; i < states_.size(); ++i)
+        slots_[position_of(states_[i].node)] = static_cast<std::uint32_t>(i);
+    }
+
+    std::vector<State> states_;
+    std::vector<std::uint32_t> slots_;
+    int shift_ = 64;
+  };
+
+  struct Ready {
+    std::uint64_t sequence;
+    Node* node;
+    bool operator<(const Ready& other) const { return sequence < other.sequence; }
+  };
+
+  Tensor& slot(const Edge& edge) { return slot(*states_.find(edge.node.get()), edge); }
+  Tensor& slot(State& state, const Edge& edge) {
+    if (state.gradients.empty()) state.gradients.resize(edge.node->outputs().size());
+    return state.gradients[edge.output];
+  }
+
+  void make_ready_if_complete(State& state) {
+    if (state.waiting == 0 && !std::exchange(state.queued, true))
+      ready_.push({state.node->sequence(), state.node});
   }
 
   /// Visits everything reachable; if there are targets, also marks what leads to one.
-  void count_dependencies(const std::vector<Edge>& roots) {
+  void count_dependencies(const PoolVector<Edge>& roots) {
     struct Visit {
-      Node* node;
-      std::size_t next;
+      std::size_t state, next;
     };
     std::vector<Visit> stack;
     const auto enter = [&](Node* node) {
-      if (!states_.try_emplace(node).second) return;
-      const auto target = targets_.find(node);
-      states_[node].needed = targets_.empty() || (target != targets_.end() && target->second.runs);
-      stack.push_back({node, 0});
+      const auto [index, is_new] = states_.insert(node);
+      if (is_new) {
+        if (!targets_.empty()) {
+          const auto found = targets_.find(node);
+          if (found != targets_.end()) states_[index].target = &found->second;
+          states_[index].needed = found != targets_.end() && found->second.runs;
+        }
+        stack.push_back({index, 0});
+      }
+      return index;
     };
     for (const Edge& root : roots) {
       if (root.node) enter(root.node.get());
       while (!stack.empty()) {
         Visit& visit = stack.back();
-        const std::vector<Edge>& edges = visit.node->next_edges();
+        const PoolVector<Edge>& edges = states_[visit.state].node->next_edges();
         if (visit.next < edges.size()) {
           Node* child = edges[visit.next++].node.get();
-          if (!child) continue;
-          enter(child);
-          ++states_[child].waiting;
+          if (child) ++states_[enter(child)].waiting;
         } else {
-          bool& needed = states_[visit.node].needed;
-          for (const Edge& edge : edges)
-            if (edge.node) needed |= states_[edge.node.get()].needed || targets_.count(edge.node.get()) > 0;
+          if (!targets_.empty()) mark_if_needed(states_[visit.state]);
           stack.pop_back();
         }
       }
     }
   }
 
-  void run_node(Node& node) {
-    State& state = states_[&node];
-    Tensors gradients = std::move(state.gradients);
-    gradients.resize(node.outputs().size());
-    const bool needed = state.needed;
-    const auto target = targets_.find(&node);
-    if (needed || target != targets_.end()) run_tensor_hooks(node, gradients);
-    if (target != targets_.end())
-      for (const auto& capture : target->second.captures) *capture.destination = gradients[capture.output];
+  void mark_if_needed(State& state) {
+    for (const Edge& edge : state.node->next_edges())
+      if (edge.node) {
+        const State& next = *states_.find(edge.node.get());
+        state.needed |= next.needed || next.target;
+      }
+  }
 
+  void run_node(Node& node) {
+    const State& state = *states_.find(&node);
+    Tensors gradients = std::move(states_.find(&node)->gradients);
+    gradients.resize(node.outputs().size());
+    if (state.needed || state.target) run_tensor_hooks(node, gradients);
+    if (state.target)
+      for (const auto& capture : state.target->captures) *capture.destination = gradients[capture.output];
+    deliver(node, state.needed ? apply(node, std::move(gradients)) : Tensors());
+  }
+
+  Tensors apply(Node& node, Tensors gradients) {
+    const Node::Hooks* hooks = node.find_hooks();
+    if (hooks)
+      run_tuple_hooks(hooks->before, gradients, node.name(), [&](auto& hook) { return hook(gradients); });
+    // Post-hooks see the gradients that went in; only then is a second reference kept, for it forbids reuse
+    // of memory.
+    const Tensors seen = hooks && !hooks->after.empty() ? gradients : Tensors();
     Tensors results;
-    if (needed &&
-        std::any_of(gradients.begin(), gradients.end(), [](const Tensor& g) { return g.defined(); })) {
-      run_tuple_hooks(node.prehooks, gradients, node.name(), [&](auto& hook) { return hook(gradients); });
-      // Post-hooks see the gradients that went in; only then is a second reference kept, for it forbids reuse
-      // of memory.
-      const Tensors seen = node.hooks.empty() ? Tensors{} : gradients;
+    if (any_defined(gradients)) {
       results = node.apply(std::move(gradients));
       if (results.size() != node.next_edges().size())
         throw AutogradError(std::string(node.name()) + ": its backward gave " +
                             std::to_string(results.size()) + " gradients for " +
                             std::to_string(node.next_edges().size()) + " inputs");
-      run_tuple_hooks(node.hooks, results, node.name(), [&](auto& hook) { return hook(results, seen); });
+      if (thread_modes().anomaly) check_for_nan(node, results);
       if (!keep_graph_) node.release_saved();
+    } else {
+      results.resize(node.next_edges().size());
     }
-    deliver(node, std::move(results));
+    if (!seen.empty())
+      run_tuple_hooks(hooks->after, results, node.name(), [&](auto& hook) { return hook(results, seen); });
+    return results;
   }
 
   void run_tensor_hooks(Node& node, Tensors& gradients) {
     for (std::size_t i = 0; i < gradients.size(); ++i) {
       const HookList<TensorHook>* hooks = node.tensor_hooks(i);
-      if (!hooks || !gradients[i].defined()) continue;
+      if (!hooks) continue;
       for (const auto& hook : hooks->snapshot()) {
         if (hook->removed) continue;
         std::optional<Tensor> replaced = hook->function(gradients[i]);
@@ -223,32 +302,64 @@ class Pass {
         gradients[i] = std::move(*replaced);
       }
     }
+    Node::Hooks* hooks = node.find_hooks();
+    if (!hooks) return;
     for (std::size_t i = 0; i < gradients.size(); ++i) {
-      Node::OutputHooks* hooks = node.find_output_hooks(i);
-      auto target = hooks ? hooks->retain.lock() : nullptr;
+      const auto target = hooks->outputs[i].retain.lock();
       if (!target || !gradients[i].defined()) continue;
-      Tensor& grad = target->meta().grad;
+      static std::mutex mutex;  // passes of other threads may reach the same tensor
+      std::lock_guard lock(mutex);
+      Tensor& grad = target->autograd.grad;
       grad = grad.defined() ? grad + gradients[i] : gradients[i];
     }
   }
 
   void deliver(const Node& node, Tensors results) {
-    const std::vector<Edge>& edges = node.next_edges();
+    const PoolVector<Edge>& edges = node.next_edges();
     for (std::size_t i = 0; i < edges.size(); ++i) {
       if (!edges[i].node) continue;
-      State& next = states_[edges[i].node.get()];
-      if (i < results.size() && (next.needed || targets_.count(edges[i].node.get())))
-        accumulate(slot(edges[i]),
+      State& next = *states_.find(edges[i].node.get());
+      if (i < results.size() && results[i].defined() && (next.needed || next.target))
+        accumulate(slot(next, edges[i]),
                    fit(node, i, std::move(results[i]), edges[i].node->outputs()[edges[i].output]));
-      if (--next.waiting == 0) make_ready(edges[i].node);
+      --next.waiting;
+      make_ready_if_complete(next);
     }
   }
 
-  bool keep_graph_;
-  Targets targets_;
-  std::unordered_map<Node*, State> states_;
-  std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, Later> ready_;
+  const bool keep_graph_;
+  const Targets targets_;
+  Pass* const outer_;
+  StateTable states_;
+  std::priority_queue<Ready> ready_;
+  std::unordered_map<const void*, std::shared_ptr<void>> locals_;  // pass_local
 };
+
+/// Runs a pass; every so many levels of passes inside hooks or backward functions, on a new thread, so that
+/// no depth of them exhausts the stack.
+void run_pass(const Tensors& outputs, Tensors starts, bool retain_graph, bool create_graph, Targets targets) {
+  constexpr int kLevelsPerStack = 32;
+  thread_local int depth = 0;
+  const auto run = [&] {
+    GradMode mode(create_graph);
+    Pass(retain_graph || create_graph, std::move(targets)).run(gradient_edges(outputs), std::move(starts));
+  };
+  struct Level {
+    Level() { ++depth; }
+    ~Level() { --depth; }
+  } level;
+  if (depth <= kLevelsPerStack) return run();
+  std::exception_ptr error;
+  std::thread([&, modes = thread_modes()] {
+    thread_modes() = modes;
+    try {
+      run();
+    } catch (...) {
+      error = std::current_exception();
+    }
+  }).join();
+  if (error) std::rethrow_exception(error);
+}
 
 /// The gradients the pass starts with. Throws before anything ran.
 Tensors root_gradients(const char* operation, const Tensors& outputs, const Tensors& gradients) {
@@ -279,32 +390,42 @@ Tensors root_gradients(const char* operation, const Tensors& outputs, const Tens
   return result;
 }
 
+Pass& running_pass(const char* operation) {
+  if (!current_pass)
+    throw AutogradError(std::string(operation) + ": no backward pass is running on this thread");
+  return *current_pass;
+}
+
 }  // namespace
 
 std::shared_ptr<void>& pass_local(const void* key) {
-  if (!current_locals) throw AutogradError("pass_local: no backward pass is running on this thread");
-  return (*current_locals)[key];
+  return running_pass("pass_local").local(key);
+}
+
+bool pass_visits(const Node& node) {
+  return running_pass("pass_visits").visits(node);
 }
 
 void backward(const Tensors& outputs, const Tensors& gradients, const BackwardOptions& options) {
   Tensors starts = root_gradients("backward", outputs, gradients);
-  const std::vector<Edge> wanted = gradient_edges(options.inputs);
+  if (options.inputs && options.inputs->empty())
+    throw AutogradError("backward: the list of inputs is empty; leave it out to reach every leaf");
+  const Tensors inputs = options.inputs.value_or(Tensors());
+  const PoolVector<Edge> wanted = gradient_edges(inputs);
   Targets targets;
-  Tensors captured(options.inputs.size());
+  Tensors captured(inputs.size());
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     if (!wanted[i].node)
       throw AutogradError("backward: input " + std::to_string(i) + " does not require a gradient");
     Target& target = targets[wanted[i].node.get()];
-    if (options.inputs[i].is_leaf())
+    if (inputs[i].is_leaf())
       target.runs = true;
     else
       target.captures.push_back({wanted[i].output, &captured[i]});
   }
-  GradMode mode(options.create_graph);
-  Pass(options.retain_graph || options.create_graph, std::move(targets))
-      .run(gradient_edges(outputs), std::move(starts));
+  run_pass(outputs, std::move(starts), options.retain_graph, options.create_graph, std::move(targets));
   for (std::size_t i = 0; i < captured.size(); ++i) {
-    const Tensor& input = options.inputs[i];
+    const Tensor& input = inputs[i];
     if (captured[i].defined() && !input.retains_grad())
       input.set_grad(input.grad().defined() ? input.grad() + captured[i] : captured[i]);
   }
@@ -314,7 +435,7 @@ Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradi
              const GradOptions& options) {
   if (inputs.empty()) throw AutogradError("grad: no inputs given");
   Tensors starts = root_gradients("grad", outputs, gradients);
-  const std::vector<Edge> wanted = gradient_edges(inputs);
+  const PoolVector<Edge> wanted = gradient_edges(inputs);
   Targets targets;
   Tensors result(inputs.size());
   for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -324,11 +445,7 @@ Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradi
       throw AutogradError("grad: input " + std::to_string(i) + " of shape " + to_string(inputs[i].shape()) +
                           " does not require a gradient");
   }
-  {
-    GradMode mode(options.create_graph);
-    Pass(options.retain_graph || options.create_graph, std::move(targets))
-        .run(gradient_edges(outputs), std::move(starts));
-  }
+  run_pass(outputs, std::move(starts), options.retain_graph, options.create_graph, std::move(targets));
   for (std::size_t i = 0; i < inputs.size(); ++i)
     if (!result[i].defined() && !options.allow_unused)
       throw AutogradError("grad: the outputs do not depend on input " + std::to_string(i) + " of shape " +

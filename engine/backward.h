@@ -1,6 +1,8 @@
 // Running the recorded graph backwards.
 #pragma once
 
+#include <optional>
+
 #include "grapnel/engine/tensor.h"
 
 namespace grapnel {
@@ -8,7 +10,7 @@ namespace grapnel {
 struct BackwardOptions {
   bool retain_graph = false;  ///< keep saved values, so that the graph can be used again
   bool create_graph = false;  ///< record the backward itself, for higher derivatives (implies retain_graph)
-  Tensors inputs = {};        ///< accumulate only into these; empty: into every leaf
+  std::optional<Tensors> inputs = {};  ///< accumulate only into these; without it, into every leaf
 };
 
 /// Accumulates the gradients of sum(outputs * gradients) into the leaves' grad. An unset or missing gradient
@@ -19,8 +21,7 @@ void backward(const Tensors& outputs, const Tensors& gradients = {}, const Backw
 struct GradOptions {
   bool retain_graph = false;
   bool create_graph = false;
-  bool allow_unused =
-      false;  ///< give an unset tensor for an input that the outputs do not depend on, instead of throwing
+  bool allow_unused = false;  ///< an unset tensor, not an error, for an input the outputs do not depend on
 };
 
 /// The gradients of sum(outputs * gradients) with respect to `inputs`, after all hooks; touches no grad

@@ -12,10 +12,11 @@ namespace grapnel {
 /// A node whose backward is a function over saved tensors: every operation but the leaf's accumulator.
 class FunctionNode : public Node {
  public:
-  FunctionNode(const char* name, std::vector<Edge> next_edges, std::vector<OutputInfo> outputs,
+  FunctionNode(const char* name, PoolVector<Edge> next_edges, PoolVector<OutputInfo> outputs,
                BackwardFunction function)
       : Node(name, std::move(next_edges), std::move(outputs)), function_(std::move(function)) {}
 
+  void reserve_saved(std::size_t count) { saved_.reserve(count); }
   void save(SavedTensor tensor) { saved_.push_back(std::move(tensor)); }
 
   Tensors apply(Tensors gradients) override { return function_(Backward(*this, gradients)); }
@@ -26,7 +27,7 @@ class FunctionNode : public Node {
   }
 
  private:
-  const std::vector<SavedTensor>* saved_tensors() const override {
+  const PoolVector<SavedTensor>* saved_tensors() const override {
     if (released_)
       throw AutogradError(
           std::string(name()) +
@@ -36,18 +37,17 @@ class FunctionNode : public Node {
   }
 
   BackwardFunction function_;
-  std::vector<SavedTensor> saved_;
+  PoolVector<SavedTensor> saved_;
   bool released_ = false;
 };
 
 /// A node of these outputs. A saved tensor that is one of them is kept without its history.
-std::shared_ptr<FunctionNode> make_node(const char* name, const Tensors& outputs, std::vector<Edge> edges,
-                                        const Tensors& saved, BackwardFunction backward);
+std::shared_ptr<FunctionNode> make_node(const char* name, std::span<const TensorRef> outputs,
+                                        PoolVector<Edge> edges, std::span<const TensorRef> saved,
+                                        BackwardFunction backward);
 
 /// Where the gradients of the inputs go.
-std::vector<Edge> gradient_edges(std::span<const Tensor> inputs);
-
-/// True if grad mode is on and one of the tensors requires a gradient.
-bool should_record(std::span<const Tensor> inputs);
+PoolVector<Edge> gradient_edges(std::span<const TensorRef> inputs);
+PoolVector<Edge> gradient_edges(const Tensors& inputs);
 
 }  // namespace grapnel

@@ -2,29 +2,35 @@
 
 #include <utility>
 
+#include "grapnel/engine/thread_modes.h"
+
 namespace grapnel {
-namespace {
 
-thread_local bool recording = true;
-thread_local bool inference = false;
-
-}  // namespace
+ThreadModes& thread_modes() {
+  thread_local constinit ThreadModes modes;
+  return modes;
+}
 
 bool grad_enabled() {
-  return recording;
+  return thread_modes().recording;
 }
 
-GradMode::GradMode(bool enabled) : previous_(std::exchange(recording, enabled)) {}
+GradMode::GradMode(bool enabled) : previous_(std::exchange(thread_modes().recording, enabled)) {}
 GradMode::~GradMode() {
-  recording = previous_;
+  thread_modes().recording = previous_;
 }
 
-InferenceMode::InferenceMode() : previous_(std::exchange(inference, true)) {}
+InferenceMode::InferenceMode() : previous_(std::exchange(thread_modes().inference, true)) {}
 InferenceMode::~InferenceMode() {
-  inference = previous_;
+  thread_modes().inference = previous_;
 }
 bool InferenceMode::enabled() {
-  return inference;
+  return thread_modes().inference;
+}
+
+AnomalyMode::AnomalyMode(bool enabled) : previous_(std::exchange(thread_modes().anomaly, enabled)) {}
+AnomalyMode::~AnomalyMode() {
+  thread_modes().anomaly = previous_;
 }
 
 }  // namespace grapnel

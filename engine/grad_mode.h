@@ -1,4 +1,4 @@
-// Thread-local switches: is the graph recorded, and are version counters kept.
+// Thread-local switches: is the graph recorded, may it ever be, and is it watched for NaN.
 #pragma once
 
 namespace grapnel {
@@ -37,6 +37,19 @@ class InferenceMode {
  private:
   bool previous_;
   NoGrad no_grad_;
+};
+
+/// Looks at every gradient that a backward pass on this thread computes, and throws AutogradError with the
+/// name of the operation whose backward made the first NaN. Slow: for finding out where one comes from.
+class AnomalyMode {
+ public:
+  explicit AnomalyMode(bool enabled = true);
+  ~AnomalyMode();
+  AnomalyMode(const AnomalyMode&) = delete;
+  AnomalyMode& operator=(const AnomalyMode&) = delete;
+
+ private:
+  bool previous_;
 };
 
 }  // namespace grapnel

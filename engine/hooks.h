@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -74,55 +75,70 @@ class HookList {
   struct Entry : detail::HookEntry {
     Function function;
   };
-  using Snapshot = std::vector<std::shared_ptr<Entry>>;
+  using Entries = std::vector<std::shared_ptr<Entry>>;
+
+  /// The hooks of one moment, in order. Skip an entry whose `removed` is true: it may become so at any time.
+  class Snapshot {
+   public:
+    Snapshot() = default;
+    explicit Snapshot(std::shared_ptr<const Entries> entries) : entries_(std::move(entries)) {}
+    auto begin() const { return entries_ ? entries_->data() : nullptr; }
+    auto end() const { return entries_ ? entries_->data() + entries_->size() : nullptr; }
+
+   private:
+    std::shared_ptr<const Entries> entries_;
+  };
 
   HookHandle add(Function function, std::string name = {}, bool prepend = false) {
     auto entry = std::make_shared<Entry>();
     entry->function = std::move(function);
     entry->name = std::move(name);
     std::lock_guard lock(mutex_);
-    drop_removed();
-    entries_.insert(prepend ? entries_.begin() : entries_.end(), entry);
-    size_ = entries_.size();
+    // A new list, for a run may be walking the old one.
+    auto entries = std::make_shared<Entries>();
+    if (entries_)
+      std::copy_if(entries_->begin(), entries_->end(), std::back_inserter(*entries),
+                   [](const auto& old) { return !old->removed; });
+    entries->insert(prepend ? entries->begin() : entries->end(), entry);
+    entries_ = std::move(entries);
+    used_.store(true, std::memory_order_release);
     return HookHandle(entry);
   }
 
-  /// The live hooks, in order. Skip an entry whose `removed` became true in the meantime.
   Snapshot snapshot() const {
-    if (size_ == 0) return {};
+    if (!used_.load(std::memory_order_acquire)) return {};
     std::lock_guard lock(mutex_);
-    Snapshot live;
-    for (const auto& entry : entries_)
-      if (!entry->removed) live.push_back(entry);
-    return live;
+    return Snapshot(entries_);
   }
 
   /// True if nothing was ever registered, or all of it has been removed.
-  bool empty() const { return size_ == 0 || snapshot().empty(); }
+  bool empty() const {
+    if (!used_.load(std::memory_order_acquire)) return true;
+    const Snapshot all = snapshot();
+    return std::all_of(all.begin(), all.end(), [](const auto& entry) { return entry->removed.load(); });
+  }
 
   /// The live hooks' names, in order.
   std::vector<std::string> names() const {
     std::vector<std::string> result;
-    for (const auto& entry : snapshot()) result.push_back(entry->name);
+    for (const auto& entry : snapshot())
+      if (!entry->removed) result.push_back(entry->name);
     return result;
   }
 
   /// Removes every hook.
   void clear() {
     std::lock_guard lock(mutex_);
-    for (const auto& entry : entries_) entry->removed = true;
-    entries_.clear();
-    size_ = 0;
+    if (entries_)
+      for (const auto& entry : *entries_) entry->removed = true;
+    entries_ = nullptr;
+    used_.store(false, std::memory_order_release);
   }
 
  private:
-  void drop_removed() {
-    std::erase_if(entries_, [](const auto& entry) { return entry->removed.load(); });
-  }
-
   mutable std::mutex mutex_;
-  Snapshot entries_;
-  std::atomic<std::size_t> size_{0};
+  std::shared_ptr<const Entries> entries_;
+  std::atomic<bool> used_{false};
 };
 
 }  // namespace grapnel

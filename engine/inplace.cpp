@@ -2,8 +2,8 @@
 // follow.
 //
 // A view that was overwritten gives its base a new history (the gradient of the overwritten elements goes
-// through the operation); any other view of that base notices that its history was replaced, and reads its own
-// from the base.
+// through the operation); any other view of that base notices that its history was replaced, and reads its
+// own from the base.
 #include <algorithm>
 
 #include "grapnel/engine/function_node.h"
@@ -42,7 +42,7 @@ std::shared_ptr<Node> read_from_base(const TensorImpl& view) {
   const Tensor& base = view.view->base;
   ViewGeometry geometry(view, *base.impl());
   return std::make_shared<FunctionNode>(
-      "as_strided", std::vector<Edge>{gradient_edge(base)}, std::vector<OutputInfo>{{view.shape, view.dtype}},
+      "as_strided", PoolVector<Edge>{gradient_edge(base)}, PoolVector<OutputInfo>{{view.shape, view.dtype}},
       [geometry](const Backward& ctx) -> Tensors {
         return {geometry.from_memory(geometry.to_memory(ctx.grad(), geometry.view_index), geometry.base_index,
                                      geometry.base_shape)};
@@ -52,12 +52,12 @@ std::shared_ptr<Node> read_from_base(const TensorImpl& view) {
 /// The history of a base one of whose views was overwritten by `operation`: the gradient of the overwritten
 /// elements goes through the operation, that of the others passes by.
 std::shared_ptr<Node> write_to_base(std::shared_ptr<Node> operation, const TensorImpl& view, Edge base_edge) {
-  std::vector<Edge> edges = operation->next_edges();
+  PoolVector<Edge> edges = operation->next_edges();
   edges[0] = std::move(base_edge);
   const TensorImpl& base = *view.view->base.impl();
   ViewGeometry geometry(view, base);
   return std::make_shared<FunctionNode>(
-      "copy_slices", std::move(edges), std::vector<OutputInfo>{{base.shape, base.dtype}},
+      "copy_slices", std::move(edges), PoolVector<OutputInfo>{{base.shape, base.dtype}},
       [operation, geometry](const Backward& ctx) -> Tensors {
         const ViewGeometry& at = geometry;
         Tensor memory = at.to_memory(ctx.grad(), at.base_index);
@@ -101,6 +101,10 @@ void check_inplace(const char* name, const Tensor& tensor) {
         std::string(name) + ": " + (impl.view ? "a view of a leaf" : "a leaf") + " of shape " +
         to_string(owner.shape()) +
         " that requires a gradient cannot be changed in place; do it under NoGrad, or on a clone");
+  if (impl.view && impl.view->one_of_many && tensor.requires_grad())
+    throw AutogradError(
+        std::string(name) + ": one of several views made by " + impl.view->one_of_many +
+        " cannot be changed in place; clone it, or take views one by one with narrow or select");
   if (impl.view && impl.view->made_without_grad && tensor.requires_grad())
     throw AutogradError(
         std::string(name) +
@@ -108,19 +112,23 @@ void check_inplace(const char* name, const Tensor& tensor) {
         "view outside NoGrad, or change it under NoGrad");
 }
 
-const Tensor& record_inplace(const char* name, const Tensor& tensor, std::initializer_list<Tensor> others,
-                             std::initializer_list<Tensor> saved, BackwardFunction backward) {
-  Tensors inputs{tensor};
-  inputs.insert(inputs.end(), others);
-  const bool recording = should_record(std::span(inputs));
-  std::vector<Edge> edges = recording ? gradient_edges(inputs) : std::vector<Edge>{};
+const Tensor& record_inplace(const char* name, const Tensor& tensor, TensorRefs others, TensorRefs saved,
+                             BackwardFunction backward) {
+  const bool recording = should_record({tensor}) || should_record(others);
+  PoolVector<Edge> edges;
+  if (recording) {
+    edges = gradient_edges(std::span(others.begin(), others.size()));
+    edges.insert(edges.begin(), gradient_edge(tensor));
+  }
   TensorImpl& impl = *tensor.impl();
   const bool has_base = recording && impl.view && impl.storage == impl.view->base.storage();
   const bool through_view = has_base && !impl.view->is_stage;
   Edge base_edge = through_view ? gradient_edge(impl.view->base) : Edge{};
   tensor.storage()->bump_version();
   if (!recording) return tensor;
-  auto node = make_node(name, {tensor}, std::move(edges), saved, std::move(backward));
+  const TensorRef outputs[] = {tensor};
+  auto node =
+      make_node(name, outputs, std::move(edges), std::span(saved.begin(), saved.size()), std::move(backward));
   if (through_view)
     set_history(impl.view->base, write_to_base(std::move(node), impl, std::move(base_edge)), 0);
   else
@@ -130,14 +138,14 @@ const Tensor& record_inplace(const char* name, const Tensor& tensor, std::initia
 }
 
 void set_history(const Tensor& tensor, std::shared_ptr<Node> node, std::size_t output) {
-  AutogradMeta& meta = tensor.impl()->meta();
+  AutogradMeta& meta = tensor.impl()->autograd;
   std::shared_ptr<Node> former = std::exchange(meta.grad_fn, std::move(node));
   const std::size_t former_output = std::exchange(meta.output, output);
   ++meta.changes;
   if (meta.retains_grad) {
-    if (Node::OutputHooks* hooks = former ? former->find_output_hooks(former_output) : nullptr)
-      hooks->retain.reset();
-    meta.grad_fn->output_hooks(output).retain = tensor.impl();
+    if (Node::Hooks* hooks = former ? former->find_hooks() : nullptr)
+      hooks->outputs[former_output].retain.reset();
+    meta.grad_fn->hooks().outputs[output].retain = tensor.impl();
   }
   if (ViewInfo* view = tensor.impl()->view.get()) view->base_changes = history_changes(view->base);
   release_node(std::move(former));
@@ -158,8 +166,8 @@ void pass_on_history(const Tensor& alias) {
   } else {
     // base = base with the alias's elements copied in; they are there already, so only the gradient has a way
     // to go.
-    auto copy = std::make_shared<FunctionNode>("alias", std::vector<Edge>{{}, edge},
-                                               std::vector<OutputInfo>{{impl.shape, impl.dtype}},
+    auto copy = std::make_shared<FunctionNode>("alias", PoolVector<Edge>{{}, edge},
+                                               PoolVector<OutputInfo>{{impl.shape, impl.dtype}},
                                                [](const Backward& ctx) -> Tensors {
                                                  return {Tensor(), ctx.grad()};
                                                });
@@ -169,18 +177,17 @@ void pass_on_history(const Tensor& alias) {
 }
 
 std::uint64_t history_changes(const Tensor& tensor) {
-  const AutogradMeta* meta = tensor.impl()->autograd.get();
-  return meta ? meta->changes : 0;
+  return tensor.impl()->autograd.changes;
 }
 
-// Lives here because it makes nodes: a view whose base changed since takes its history from the base.
-std::shared_ptr<Node> Tensor::grad_fn() const {
-  if (!impl_ || !(impl_->autograd || impl_->view)) return nullptr;
-  if (ViewInfo* view = impl_->view.get(); view && view->base_changes != history_changes(view->base) &&
-                                          view->base.requires_grad() && !view->base.is_leaf() &&
-                                          storage() == view->base.storage())
-    set_history(*this, read_from_base(*impl_), 0);
-  return impl_->autograd ? impl_->autograd->grad_fn : nullptr;
+// Lives here because it makes nodes.
+const std::shared_ptr<Node>& current_grad_fn(const Tensor& x) {
+  TensorImpl& impl = *x.impl();
+  if (ViewInfo* view = impl.view.get(); view && view->base_changes != history_changes(view->base) &&
+                                        view->base.requires_grad() && !view->base.is_leaf() &&
+                                        impl.storage == view->base.storage())
+    set_history(x, read_from_base(impl), 0);
+  return impl.autograd.grad_fn;
 }
 
 }  // namespace grapnel

@@ -4,6 +4,7 @@
 // {...});`. Anybody may record own operations the same way. Read next: backward.cpp, the traversal.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "grapnel/engine/hooks.h"
+#include "grapnel/engine/pool.h"
 #include "grapnel/engine/tensor.h"
 
 namespace grapnel {
@@ -31,21 +33,42 @@ struct OutputInfo {
   DType dtype;
 };
 
-/// A tensor kept for the backward pass, with the version it had. An output of the operation is kept without
-/// its history, which would be a reference cycle; unpacking puts the history back.
+/// A tensor as an argument, without a reference count.
+struct TensorRef {
+  TensorRef(const Tensor& target) : tensor(&target) {}
+  const Tensor* tensor;
+};
+using TensorRefs = std::initializer_list<TensorRef>;
+
+/// x, or an unset tensor: what an operation saves only for some of its gradients.
+inline const Tensor& keep_if(bool needed, const Tensor& x) {
+  static const Tensor unset;
+  return needed ? x : unset;
+}
+
+class PackedTensor;
+
+/// A tensor kept for the backward pass, with the version it had. Only its elements and where its history
+/// begins: holding the tensor itself would keep its `grad` alive, which may have a graph that leads here.
 class SavedTensor {
  public:
   SavedTensor() = default;
-  /// Throws AutogradError for a tensor made in inference mode.
+  /// `output_number` if it is an output of the operation itself: its history is then the node that owns this.
+  /// Goes through the innermost SavedTensorHooks, if any. Throws AutogradError for a tensor made in inference
+  /// mode.
   SavedTensor(const char* operation, const Tensor& tensor, std::optional<std::size_t> output_number);
 
-  /// Throws AutogradError if the tensor was changed in place since.
-  Tensor unpack(const std::shared_ptr<Node>& owner) const;
+  /// Throws AutogradError if the tensor was changed or detached in place since.
+  Tensor unpack(Node& owner) const;
+  /// Its shape; nothing if it is unset.
+  std::optional<Shape> shape() const;
 
  private:
-  Tensor tensor_;
+  Tensor value_;
+  Edge history_;
   std::optional<std::size_t> output_number_;
   std::uint64_t version_ = 0;
+  std::shared_ptr<const PackedTensor> packed_;  // stands for value_ if hooks were used
 };
 
 /// What a backward function sees: the gradients of the outputs, the saved tensors, and which inputs need a
@@ -78,7 +101,7 @@ using NodeHook =
 
 class Node : public std::enable_shared_from_this<Node> {
  public:
-  Node(const char* name, std::vector<Edge> next_edges, std::vector<OutputInfo> outputs);
+  Node(const char* name, PoolVector<Edge> next_edges, PoolVector<OutputInfo> outputs);
   virtual ~Node();
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
@@ -87,40 +110,43 @@ class Node : public std::enable_shared_from_this<Node> {
   /// Later operations have larger numbers; accumulators have the largest.
   std::uint64_t sequence() const { return sequence_; }
   /// One per input.
-  const std::vector<Edge>& next_edges() const { return next_edges_; }
-  const std::vector<OutputInfo>& outputs() const { return outputs_; }
+  const PoolVector<Edge>& next_edges() const { return next_edges_; }
+  const PoolVector<OutputInfo>& outputs() const { return outputs_; }
 
-  /// Gradients of the inputs from those of the outputs.
+  /// Gradients of the inputs from those of the outputs, of which at least one is set.
   virtual Tensors apply(Tensors gradients) = 0;
   /// Drops saved tensors; a later apply that needs them throws.
   virtual void release_saved() {}
 
   HookHandle register_prehook(NodePreHook hook, std::string name = {}) {
-    return prehooks.add(std::move(hook), std::move(name));
+    return hooks().before.add(std::move(hook), std::move(name));
   }
   HookHandle register_hook(NodeHook hook, std::string name = {}) {
-    return hooks.add(std::move(hook), std::move(name));
+    return hooks().after.add(std::move(hook), std::move(name));
   }
 
-  /// The hooks of one output's gradient, made on first use.
+  /// What belongs to one output.
   struct OutputHooks {
     HookList<TensorHook> hooks;
     std::weak_ptr<TensorImpl> retain;  // receives the gradient, if it is still alive
+    bool detached = false;             // by Tensor::detach_
   };
-  OutputHooks& output_hooks(std::size_t output);
-  /// Null if nothing was ever registered for this output.
-  OutputHooks* find_output_hooks(std::size_t output) const {
-    return output < output_hooks_.size() ? output_hooks_[output].get() : nullptr;
-  }
+  struct Hooks {
+    HookList<NodePreHook> before;
+    HookList<NodeHook> after;
+    std::vector<OutputHooks> outputs;
+    explicit Hooks(std::size_t output_count) : outputs(output_count) {}
+  };
+  /// Made on first use.
+  Hooks& hooks();
+  /// Null if nothing was ever registered.
+  Hooks* find_hooks() const { return hooks_.load(std::memory_order_acquire); }
   /// The tensor hooks to run on the gradient of one output; null if there are none. A leaf's live with the
   /// leaf.
   virtual const HookList<TensorHook>* tensor_hooks(std::size_t output) const {
-    OutputHooks* found = find_output_hooks(output);
-    return found ? &found->hooks : nullptr;
+    Hooks* found = find_hooks();
+    return found ? &found->outputs[output].hooks : nullptr;
   }
-
-  HookList<NodePreHook> prehooks;
-  HookList<NodeHook> hooks;
 
  protected:
   std::uint64_t sequence_;
@@ -128,16 +154,16 @@ class Node : public std::enable_shared_from_this<Node> {
  private:
   friend class Backward;
 
-  virtual const std::vector<SavedTensor>* saved_tensors() const { return nullptr; }
+  virtual const PoolVector<SavedTensor>* saved_tensors() const { return nullptr; }
 
   const char* name_;
-  std::vector<Edge> next_edges_;
-  std::vector<OutputInfo> outputs_;
-  std::vector<std::unique_ptr<OutputHooks>> output_hooks_;
+  PoolVector<Edge> next_edges_;
+  PoolVector<OutputInfo> outputs_;
+  std::atomic<Hooks*> hooks_{nullptr};
 };
 
 /// True if grad mode is on and one of the tensors requires a gradient.
-bool should_record(std::initializer_list<Tensor> inputs);
+bool should_record(TensorRefs inputs);
 
 /// Where the gradient of `tensor` goes: its grad_fn, or the accumulator of a leaf; nowhere if it requires
 /// none.
@@ -145,8 +171,8 @@ Edge gradient_edge(const Tensor& tensor);
 
 /// Records outputs = name(inputs), if should_record(inputs), and returns the outputs. `saved` may hold unset
 /// tensors. `name` must outlive the graph (a string literal).
-Tensor record(const char* name, Tensor output, std::initializer_list<Tensor> inputs,
-              std::initializer_list<Tensor> saved, BackwardFunction backward);
+Tensor record(const char* name, Tensor output, TensorRefs inputs, TensorRefs saved,
+              BackwardFunction backward);
 Tensors record(const char* name, Tensors outputs, const Tensors& inputs, const Tensors& saved,
                BackwardFunction backward);
 
@@ -157,8 +183,8 @@ void check_inplace(const char* name, const Tensor& tensor);
 /// After the elements of `tensor` were overwritten by name(tensor, others): advances the version and records.
 /// `backward` gives the gradients of `tensor` as it was before, then of `others`. Views and bases of the
 /// tensor follow.
-const Tensor& record_inplace(const char* name, const Tensor& tensor, std::initializer_list<Tensor> others,
-                             std::initializer_list<Tensor> saved, BackwardFunction backward);
+const Tensor& record_inplace(const char* name, const Tensor& tensor, TensorRefs others, TensorRefs saved,
+                             BackwardFunction backward);
 
 /// Makes `tensor` output number `output` of `node`, as an in-place operation does. Its views follow.
 void set_history(const Tensor& tensor, std::shared_ptr<Node> node, std::size_t output);
@@ -173,5 +199,8 @@ void pass_on_history(const Tensor& alias);
 /// A slot for what a hook has to remember until another fires in the same backward pass: empty at first,
 /// dropped at the end of the pass. Throws AutogradError on a thread that runs none.
 std::shared_ptr<void>& pass_local(const void* key);
+/// Whether the gradients of this node's outputs are part of the backward pass running on this thread, now or
+/// later. Throws like pass_local.
+bool pass_visits(const Node& node);
 
 }  // namespace grapnel

@@ -165,6 +165,11 @@ Tensor transpose(const Tensor& x, std::int64_t dim0, std::int64_t dim1);
 Tensor expand(const Tensor& x, const Shape& shape);
 Tensor narrow(const Tensor& x, std::int64_t dim, std::int64_t start, std::int64_t length);
 Tensor select(const Tensor& x, std::int64_t dim, std::int64_t index);
+/// All positions of a dimension / pieces of `size`, the last maybe smaller / at most `count` pieces of equal
+/// size, as one operation. None of several views made together may be changed in place.
+Tensors unbind(const Tensor& x, std::int64_t dim = 0);
+Tensors split(const Tensor& x, std::int64_t size, std::int64_t dim = 0);
+Tensors chunk(const Tensor& x, std::int64_t count, std::int64_t dim = 0);
 Tensor unsqueeze(const Tensor& x, std::int64_t dim);
 Tensor squeeze(const Tensor& x, std::int64_t dim);
 /// An arbitrary view of x's elements; offset relative to x's first element.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "grapnel/engine/error.h"
+#include "grapnel/engine/pool.h"
 
 namespace grapnel {
 namespace {
@@ -77,14 +78,14 @@ BlockCache& block_cache() {
 }
 
 std::size_t block_size(std::size_t bytes) {
-  return bytes == 0 ? kAlignment : (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
 }  // namespace
 
 Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(device) {
   if (device.kind != Device::Kind::cpu) throw NameError("this build has no kernels for " + to_string(device));
-  data_ = block_cache().take(block_size(bytes));
+  data_ = bytes <= kInline ? inline_ : block_cache().take(block_size(bytes));
 }
 
 Storage::Storage(void* data, std::size_t bytes, std::function<void()> release)
@@ -93,7 +94,7 @@ Storage::Storage(void* data, std::size_t bytes, std::function<void()> release)
 Storage::~Storage() {
   if (release_)
     release_();
-  else
+  else if (data_ != inline_)
     block_cache().give(data_, block_size(bytes_));
 }
 
@@ -110,6 +111,7 @@ std::shared_ptr<Storage> Storage::derived(const std::string& key,
 
 void release_cached_memory() {
   block_cache().clear();
+  release_pool();
 }
 
 }  // namespace grapnel

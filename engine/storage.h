@@ -18,7 +18,8 @@ namespace grapnel {
 /// version.
 class Storage {
  public:
-  /// Uninitialised memory, 64-byte aligned, from a caching allocator. Throws Error when memory is exhausted.
+  /// Uninitialised memory, 64-byte aligned (16 up to 64 bytes), from a caching allocator. Throws Error when
+  /// memory is exhausted.
   explicit Storage(std::size_t bytes, Device device = {});
 
   /// Memory owned by somebody else; `release` runs when the last tensor lets go.
@@ -47,6 +48,9 @@ class Storage {
     std::shared_ptr<Storage> buffer;
   };
 
+  static constexpr std::size_t kInline = 64;
+
+  alignas(16) std::byte inline_[kInline];  // the content itself, if it is that small
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
   Device device_;
@@ -56,7 +60,7 @@ class Storage {
   std::vector<Derived> derived_;
 };
 
-/// Returns the allocator's unused blocks to the system.
+/// Returns the unused blocks of the allocator, and of this thread's pool, to the system.
 void release_cached_memory();
 
 }  // namespace grapnel

@@ -7,6 +7,7 @@
 #include "grapnel/engine/backend.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/ops.h"
+#include "grapnel/engine/pool.h"
 #include "grapnel/engine/random.h"
 #include "grapnel/engine/tensor_impl.h"
 
@@ -15,7 +16,7 @@ namespace {
 
 std::shared_ptr<TensorImpl> make_impl(std::shared_ptr<Storage> storage, std::int64_t offset,
                                       const Shape& shape, const Strides& strides, DType type) {
-  auto impl = std::make_shared<TensorImpl>();
+  auto impl = make_pooled<TensorImpl>();
   impl->storage = std::move(storage);
   impl->offset = offset;
   impl->shape = shape;
@@ -45,7 +46,7 @@ Tensor Tensor::empty(const Shape& shape, DType type, MemoryFormat format) {
   std::int64_t bytes;
   if (__builtin_mul_overflow(grapnel::numel(shape), static_cast<std::int64_t>(item_size(type)), &bytes))
     throw ShapeError("a tensor of shape " + grapnel::to_string(shape) + " is too large");
-  auto storage = std::make_shared<Storage>(static_cast<std::size_t>(bytes));
+  auto storage = make_pooled<Storage>(static_cast<std::size_t>(bytes));
   return Tensor(make_impl(std::move(storage), 0, shape, dense_strides(shape, format), type));
 }
 
@@ -127,6 +128,13 @@ Tensor make_view(const Tensor& x, const Shape& shape, const Strides& strides, st
         ViewInfo{former ? former->base : x, history_changes(former ? former->base : x),
                  !grad_enabled() || (former && former->made_without_grad)});
   }
+  return out;
+}
+
+Tensor without_history(const Tensor& x) {
+  const TensorImpl& impl = *x.impl();
+  Tensor out(make_impl(impl.storage, impl.offset, impl.shape, impl.strides, impl.dtype));
+  out.impl()->inference = impl.inference;
   return out;
 }
 

@@ -28,7 +28,8 @@ struct TensorImpl;
 /// An unset Tensor stands for "nothing" (a gradient that is zero or unwanted).
 using Tensors = std::vector<Tensor>;
 
-/// Sees a gradient; may return a replacement of the same shape and type, or nothing.
+/// Sees a gradient; may return a replacement of the same shape and type, or nothing. The gradient is unset
+/// where a pass reaches an operation of which this output was not used.
 using TensorHook = std::function<std::optional<Tensor>(const Tensor& gradient)>;
 /// Runs after a leaf's gradient was accumulated; may change the leaf and its gradient.
 using PostAccumulateHook = std::function<void(Tensor& leaf)>;
@@ -116,6 +117,9 @@ class Tensor {
   bool is_leaf() const;
   /// Same storage, no history.
   Tensor detach() const;
+  /// Forgets its own history. Throws AutogradError on a view; an operation that saved it as an input can no
+  /// longer go backward.
+  const Tensor& detach_() const;
   /// The recorded operation that made this tensor; null for a leaf.
   std::shared_ptr<Node> grad_fn() const;
   /// Which of grad_fn's outputs this is.

@@ -22,7 +22,7 @@ std::string why_no_gradient(const Tensor& x) {
 
 bool Tensor::requires_grad() const {
   check_set();
-  return (impl_->autograd && impl_->autograd->requires_grad) || grad_fn() != nullptr;
+  return impl_->autograd.requires_grad || current_grad_fn(*this) != nullptr;
 }
 
 const Tensor& Tensor::set_requires_grad(bool requires_grad) const {
@@ -36,28 +36,47 @@ const Tensor& Tensor::set_requires_grad(bool requires_grad) const {
         "set_requires_grad(false): this tensor is the result of a recorded operation; use detach() to cut "
         "its history");
   }
-  impl_->meta().requires_grad = requires_grad;
+  AutogradMeta& meta = impl_->autograd;
+  meta.requires_grad = requires_grad;
+  if (requires_grad && !meta.leaf) meta.leaf = std::make_shared<LeafState>();
   return *this;
 }
 
+std::shared_ptr<Node> Tensor::grad_fn() const {
+  return impl_ ? current_grad_fn(*this) : nullptr;
+}
+
 bool Tensor::is_leaf() const {
-  return grad_fn() == nullptr;
+  return current_grad_fn(*this) == nullptr;
 }
 
 Tensor Tensor::detach() const {
   check_set();
-  Tensor out = view_of(storage(), storage_offset(), shape(), strides(), dtype());
-  out.impl_->inference = impl_->inference;
-  return out;
+  return without_history(*this);
+}
+
+const Tensor& Tensor::detach_() const {
+  check_set();
+  if (impl_->view)
+    throw AutogradError(
+        "detach_: a view cannot be detached in place, for its base would keep the history; use detach()");
+  AutogradMeta& meta = impl_->autograd;
+  if (std::shared_ptr<Node> former = std::exchange(meta.grad_fn, nullptr)) {
+    former->hooks().outputs[meta.output].detached = true;
+    ++meta.changes;
+    release_node(std::move(former));
+  }
+  meta.requires_grad = meta.retains_grad = false;
+  return *this;
 }
 
 std::size_t Tensor::output_number() const {
-  return grad_fn() ? impl_->autograd->output : 0;
+  return current_grad_fn(*this) ? impl_->autograd.output : 0;
 }
 
 Tensor Tensor::grad() const {
   check_set();
-  return impl_->autograd ? impl_->autograd->grad : Tensor();
+  return impl_->autograd.grad;
 }
 
 void Tensor::set_grad(const Tensor& gradient) const {
@@ -67,7 +86,7 @@ void Tensor::set_grad(const Tensor& gradient) const {
                      grapnel::to_string(shape()) + " cannot take a gradient of type " +
                      std::string(name(gradient.dtype())) + " and shape " +
                      grapnel::to_string(gradient.shape()));
-  impl_->meta().grad = gradient;
+  impl_->autograd.grad = gradient;
 }
 
 void Tensor::backward(const Tensor& gradient, bool retain_graph, bool create_graph) const {
@@ -79,8 +98,8 @@ HookHandle Tensor::register_hook(TensorHook hook, std::string hook_name) const {
     throw AutogradError("register_hook: this tensor of shape " + grapnel::to_string(shape()) +
                         " has no gradient: " + why_no_gradient(*this));
   if (auto node = grad_fn())
-    return node->output_hooks(output_number()).hooks.add(std::move(hook), std::move(hook_name));
-  return impl_->meta().hooks.add(std::move(hook), std::move(hook_name));
+    return node->hooks().outputs[output_number()].hooks.add(std::move(hook), std::move(hook_name));
+  return impl_->autograd.leaf->hooks.add(std::move(hook), std::move(hook_name));
 }
 
 HookHandle Tensor::register_post_accumulate_grad_hook(PostAccumulateHook hook, std::string hook_name) const {
@@ -88,7 +107,7 @@ HookHandle Tensor::register_post_accumulate_grad_hook(PostAccumulateHook hook, s
     throw AutogradError(
         "register_post_accumulate_grad_hook: only a leaf that requires a gradient accumulates one" +
         std::string(requires_grad() ? "; use register_hook here" : ": " + why_no_gradient(*this)));
-  return impl_->meta().post_accumulate_hooks.add(std::move(hook), std::move(hook_name));
+  return impl_->autograd.leaf->post_accumulate_hooks.add(std::move(hook), std::move(hook_name));
 }
 
 void Tensor::retain_grad() const {
@@ -96,13 +115,13 @@ void Tensor::retain_grad() const {
     throw AutogradError("retain_grad: this tensor of shape " + grapnel::to_string(shape()) +
                         " has no gradient: " + why_no_gradient(*this));
   auto node = grad_fn();
-  if (!node || impl_->meta().retains_grad) return;
-  impl_->meta().retains_grad = true;
-  node->output_hooks(output_number()).retain = impl_;
+  if (!node || impl_->autograd.retains_grad) return;
+  impl_->autograd.retains_grad = true;
+  node->hooks().outputs[output_number()].retain = impl_;
 }
 
 bool Tensor::retains_grad() const {
-  return impl_ && impl_->autograd && impl_->autograd->retains_grad;
+  return impl_ && impl_->autograd.retains_grad;
 }
 
 }  // namespace grapnel

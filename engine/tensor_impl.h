@@ -9,18 +9,24 @@
 
 namespace grapnel {
 
-/// The part of a tensor that only the graph knows; made when first needed.
+/// What a leaf that requires a gradient shares with the graphs that end in it. They hold this rather than the
+/// leaf: its `grad` may have a graph of its own, which would be a reference cycle.
+struct LeafState {
+  std::mutex mutex;                 // guards accumulator, and the leaf's grad during a pass
+  std::weak_ptr<Node> accumulator;  // while some graph uses it
+  HookList<TensorHook> hooks;       // a non-leaf's are kept by its grad_fn
+  HookList<PostAccumulateHook> post_accumulate_hooks;
+};
+
+/// A tensor's place in the graph.
 struct AutogradMeta {
-  bool requires_grad = false;  // of a leaf; a non-leaf has a grad_fn
   Tensor grad;
   std::shared_ptr<Node> grad_fn;
-  std::size_t output = 0;
+  std::size_t output = 0;           // of grad_fn
   std::uint64_t changes = 0;        // how often grad_fn was set
-  std::weak_ptr<Node> accumulator;  // of a leaf, while some graph uses it
-  HookList<TensorHook> hooks;       // of a leaf; a non-leaf's are kept by its grad_fn
-  HookList<PostAccumulateHook> post_accumulate_hooks;
+  std::shared_ptr<LeafState> leaf;  // kept when requires_grad is taken back
+  bool requires_grad = false;       // of a leaf; a non-leaf has a grad_fn
   bool retains_grad = false;
-  std::mutex mutex;  // guards grad and accumulator
 };
 
 /// A differentiable view remembers whose elements it shows, so that in-place changes reach both histories.
@@ -28,8 +34,8 @@ struct ViewInfo {
   Tensor base;                     // never itself a view
   std::uint64_t base_changes = 0;  // of the base's history, that grad_fn knows of
   bool made_without_grad = false;
-  bool is_stage =
-      false;  // made by alias(): in-place changes continue its own history, and the base's from there
+  bool is_stage = false;  // made by alias(): in-place changes go on from its own history, then the base's
+  const char* one_of_many = nullptr;  // the operation, if that made several views: no in-place changes
 };
 
 struct TensorImpl {
@@ -39,20 +45,21 @@ struct TensorImpl {
   Strides strides;
   DType dtype = DType::float32;
   bool inference = false;
-  std::unique_ptr<AutogradMeta> autograd;
+  AutogradMeta autograd;
   std::unique_ptr<ViewInfo> view;
 
   TensorImpl() = default;
   ~TensorImpl();
-
-  AutogradMeta& meta() {
-    if (!autograd) autograd = std::make_unique<AutogradMeta>();
-    return *autograd;
-  }
 };
 
 /// The node that adds gradients into a leaf; one per leaf while any graph uses it.
 std::shared_ptr<Node> accumulator_of(const Tensor& leaf);
+
+/// The operation that made x, null for a leaf; brought up to date if x is a view whose base was changed.
+const std::shared_ptr<Node>& current_grad_fn(const Tensor& x);
+
+/// The same elements without a place in the graph.
+Tensor without_history(const Tensor& x);
 
 /// Drops a reference to a node without recursion, however long the chain behind it.
 void release_node(std::shared_ptr<Node> node) noexcept;

@@ -41,6 +41,8 @@ struct Stages {
   std::size_t input_count = 0;
   bool has_inputs_stage = false;
 
+  bool wanted() const { return !pre_hooks.empty() || !full_hooks.empty(); }
+
   void at_outputs(Tensors& grad_outputs) const {
     const auto alive = lists.lock();
     if (!alive) return;
@@ -127,34 +129,38 @@ struct HookedCall {
     return std::move(outputs);
   }
 
-  /// Global hooks, then the module's own.
-  template <class Function>
-  typename HookList<Function>::Snapshot hooks(HookList<Function> ModuleHooks::*list) const {
-    auto result = (global_hooks().*list).snapshot();
-    if (!module.hooks_) return result;
-    auto own = (module.hooks_.get()->*list).snapshot();
-    if (result.empty()) return own;
-    result.insert(result.end(), own.begin(), own.end());
-    return result;
+  /// Global hooks, then the module's own: those that are registered now.
+  template <class Function, class F>
+  void for_each_hook(HookList<Function> ModuleHooks::*list, const F& f) const {
+    const auto global = (global_hooks().*list).snapshot();
+    const auto own = module.hooks_ ? (module.hooks_.get()->*list).snapshot() : decltype(global){};
+    for (const auto& hook : global) f(hook);
+    for (const auto& hook : own) f(hook);
   }
 
   void call() {
-    const auto pre_hooks = hooks(&ModuleHooks::backward_pre);
-    const auto full_hooks = hooks(&ModuleHooks::backward);
+    Stages stages;
+    const auto keep_in = [](auto& list) {
+      return [&list](const auto& hook) {
+        if (!hook->removed) list.push_back(hook);
+      };
+    };
+    for_each_hook(&ModuleHooks::backward_pre, keep_in(stages.pre_hooks));
+    for_each_hook(&ModuleHooks::backward, keep_in(stages.full_hooks));
 
-    for (const auto& hook : hooks(&ModuleHooks::forward_pre))
+    for_each_hook(&ModuleHooks::forward_pre, [&](const auto& hook) {
       run_replacing_hook(*hook, module, inputs, [&] { return hook->function(module, inputs); });
+    });
 
-    if (pre_hooks.empty() && full_hooks.empty()) return call_forward();
-    auto stages = std::make_shared<Stages>();
-    stages->pre_hooks.assign(pre_hooks.begin(), pre_hooks.end());
-    stages->full_hooks.assign(full_hooks.begin(), full_hooks.end());
-    call_between(stages);
+    if (stages.wanted())
+      call_between(std::make_shared<Stages>(std::move(stages)));
+    else
+      call_forward();
   }
 
   void call_forward() {
     outputs = module.forward_list(inputs);
-    for (const auto& hook : hooks(&ModuleHooks::forward)) run_forward_hook(*hook);
+    for_each_hook(&ModuleHooks::forward, [&](const auto& hook) { run_forward_hook(*hook); });
   }
 
   void call_between(const std::shared_ptr<Stages>& stages) {
@@ -195,13 +201,13 @@ struct HookedCall {
 
   /// The exception on its way wins over any that these throw.
   void run_always_called() {
-    for (const auto& hook : hooks(&ModuleHooks::forward)) {
-      if (!hook->function.always_call || called.count(hook.get())) continue;
+    for_each_hook(&ModuleHooks::forward, [&](const auto& hook) {
+      if (!hook->function.always_call || called.count(hook.get())) return;
       try {
         run_forward_hook(*hook);
       } catch (...) {
       }
-    }
+    });
   }
 };
 

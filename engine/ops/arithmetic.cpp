@@ -42,7 +42,7 @@ Tensors mul_backward(const Backward& ctx) {
 
 Tensor mul(const Tensor& a, const Tensor& b) {
   return record("mul", apply_binary("mul", Binary::mul, a, b), {a, b},
-                {b.requires_grad() ? a : Tensor(), a.requires_grad() ? b : Tensor()}, mul_backward);
+                {keep_if(b.requires_grad(), a), keep_if(a.requires_grad(), b)}, mul_backward);
 }
 
 const Tensor& mul_(const Tensor& x, const Tensor& y) {
@@ -50,13 +50,12 @@ const Tensor& mul_(const Tensor& x, const Tensor& y) {
   const bool recording = should_record({x, y});
   const Tensor before = recording && y.requires_grad() ? x.clone() : Tensor();
   apply_binary_inplace("mul_", Binary::mul, x, y);
-  return record_inplace("mul_", x, {y}, {before, recording && x.requires_grad() ? y : Tensor()},
-                        mul_backward);
+  return record_inplace("mul_", x, {y}, {before, keep_if(recording && x.requires_grad(), y)}, mul_backward);
 }
 
 // z = x/y: dz = dx/y - z dy/y
 Tensor div(const Tensor& a, const Tensor& b) {
-  return record("div", apply_binary("div", Binary::div, a, b), {a, b}, {b.requires_grad() ? a : Tensor(), b},
+  return record("div", apply_binary("div", Binary::div, a, b), {a, b}, {keep_if(b.requires_grad(), a), b},
                 [](const Backward& ctx) -> Tensors {
                   const Tensor b_saved = ctx.saved(1), scaled = ctx.grad() / b_saved;
                   return {scaled, ctx.needs(1) ? -(scaled * (ctx.saved(0) / b_saved)) : Tensor()};
@@ -100,8 +99,8 @@ Tensor operator-(const Tensor& x) {
 Tensor maximum(const Tensor& a, const Tensor& b) {
   return record("maximum", apply_binary("maximum", Binary::maximum, a, b), {a, b}, {a, b},
                 [](const Backward& ctx) -> Tensors {
-                  const Tensor to_a =
-                      greater(ctx.saved(0), ctx.saved(1)) + equal(ctx.saved(0), ctx.saved(1)) * 0.5;
+                  const Tensor x = ctx.saved(0), y = ctx.saved(1);
+                  const Tensor to_a = greater(x, y) + equal(x, y) * 0.5;
                   return {ctx.grad() * to_a, ctx.grad() * (1 - to_a)};
                 });
 }

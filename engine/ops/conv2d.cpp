@@ -85,7 +85,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   });
   const Shape x_shape = x.shape(), weight_shape = weight.shape();
   return record("conv2d", y, {x, weight, bias},
-                {weight.requires_grad() ? x : Tensor(), x.requires_grad() ? weight : Tensor()},
+                {keep_if(weight.requires_grad(), x), keep_if(x.requires_grad(), weight)},
                 [=](const Backward& ctx) -> Tensors {
                   const Tensor& dy = ctx.grad();
                   return {
@@ -108,7 +108,7 @@ Tensor conv2d_input_grad(const Shape& x_shape, const Tensor& dy, const Tensor& w
   });
   const Shape weight_shape = weight.shape();
   return record("conv2d_input_grad", dx, {dy, weight},
-                {weight.requires_grad() ? dy : Tensor(), dy.requires_grad() ? weight : Tensor()},
+                {keep_if(weight.requires_grad(), dy), keep_if(dy.requires_grad(), weight)},
                 [=](const Backward& ctx) -> Tensors {
                   return {ctx.needs(0) ? conv2d(ctx.grad(), ctx.saved(1), {}, options) : Tensor(),
                           ctx.needs(1) ? conv2d_weight_grad(ctx.grad(), weight_shape, ctx.saved(0), options)
@@ -127,13 +127,12 @@ Tensor conv2d_weight_grad(const Tensor& x, const Shape& weight_shape, const Tens
                                        channels_last(dy).data<T>());
   });
   const Shape x_shape = x.shape();
-  return record("conv2d_weight_grad", dw, {x, dy},
-                {dy.requires_grad() ? x : Tensor(), x.requires_grad() ? dy : Tensor()},
-                [=](const Backward& ctx) -> Tensors {
-                  return {
-                      ctx.needs(0) ? conv2d_input_grad(x_shape, ctx.saved(1), ctx.grad(), options) : Tensor(),
-                      ctx.needs(1) ? conv2d(ctx.saved(0), ctx.grad(), {}, options) : Tensor()};
-                });
+  return record(
+      "conv2d_weight_grad", dw, {x, dy}, {keep_if(dy.requires_grad(), x), keep_if(x.requires_grad(), dy)},
+      [=](const Backward& ctx) -> Tensors {
+        return {ctx.needs(0) ? conv2d_input_grad(x_shape, ctx.saved(1), ctx.grad(), options) : Tensor(),
+                ctx.needs(1) ? conv2d(ctx.saved(0), ctx.grad(), {}, options) : Tensor()};
+      });
 }
 
 }  // namespace grapnel

@@ -1,13 +1,30 @@
 #include "grapnel/engine/ops/elementwise.h"
 
+#include <optional>
+
 namespace grapnel {
 namespace {
+
+/// One loop over all elements, if the operands are dense in the same order: the common case, and the
+/// cheapest.
+template <int Operands, class... Rest>
+std::optional<kernels::Loops<Operands>> flat_loops(const Tensor& out, const Rest&... operands) {
+  const bool same = ((operands.strides() == out.strides() && operands.shape() == out.shape()) && ...);
+  if (!same || !(out.is_contiguous() || out.is_contiguous(MemoryFormat::channels_last))) return std::nullopt;
+  kernels::Loops<Operands> loops{};
+  loops.rank = 1;
+  loops.sizes[0] = out.numel();
+  for (int i = 0; i < Operands; ++i) loops.strides[i][0] = 1;
+  return loops;
+}
 
 void run_unary(const char* name, kernels::Unary op, const Tensor& out, const Tensor& x, double a, double b) {
   dispatch(name, x, [&]<class T>(T) {
     if (x.numel() == 0) return;
     const Strides* strides[] = {&out.strides(), &x.strides()};
-    kernels_of<T>().unary(op, make_loops<2>(x.shape(), strides), out.data<T>(), x.data<T>(), a, b);
+    const auto flat = flat_loops<2>(out, x);
+    kernels_of<T>().unary(op, flat ? *flat : make_loops<2>(x.shape(), strides), out.data<T>(), x.data<T>(), a,
+                          b);
   });
 }
 
@@ -15,6 +32,8 @@ void run_binary(const char* name, kernels::Binary op, const Tensor& out, const T
   check_same_type(name, x, y);
   dispatch(name, x, [&]<class T>(T) {
     if (out.numel() == 0) return;
+    if (const auto flat = flat_loops<3>(out, x, y))
+      return kernels_of<T>().binary(op, *flat, out.data<T>(), x.data<T>(), y.data<T>());
     const Strides x_strides = broadcast_strides(x, out.shape()),
                   y_strides = broadcast_strides(y, out.shape());
     const Strides* strides[] = {&out.strides(), &x_strides, &y_strides};

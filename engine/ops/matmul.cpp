@@ -45,7 +45,7 @@ Tensor swap_last(const Tensor& x) {
 /// C = A B on operands of equal batch shape: dA = dC B^T, dB = A^T dC.
 Tensor batched(const Tensor& a, const Tensor& b) {
   return record("matmul", multiply("matmul", a, b, {}), {a, b},
-                {b.requires_grad() ? a : Tensor(), a.requires_grad() ? b : Tensor()},
+                {keep_if(b.requires_grad(), a), keep_if(a.requires_grad(), b)},
                 [](const Backward& ctx) -> Tensors {
                   return {ctx.needs(0) ? batched(ctx.grad(), swap_last(ctx.saved(1))) : Tensor(),
                           ctx.needs(1) ? batched(swap_last(ctx.saved(0)), ctx.grad()) : Tensor()};
@@ -94,15 +94,14 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
       Tensor::view_of(weight.storage(), weight.storage_offset(), {weight.shape()[1], weight.shape()[0]},
                       {weight.strides()[1], weight.strides()[0]}, weight.dtype());
   const Tensor dense_bias = bias.defined() ? bias.detach().contiguous() : bias;
-  const Tensor y =
-      record("linear", multiply("linear", rows, weight_t, dense_bias), {rows, weight, bias},
-             {weight.requires_grad() ? rows : Tensor(), rows.requires_grad() ? weight : Tensor()},
-             [](const Backward& ctx) -> Tensors {
-               const Tensor& dy = ctx.grad();
-               return {ctx.needs(0) ? matmul(dy, ctx.saved(1)) : Tensor(),
-                       ctx.needs(1) ? matmul(transpose(dy, 0, 1), ctx.saved(0)) : Tensor(),
-                       ctx.needs(2) ? sum(dy, {0}) : Tensor()};
-             });
+  const Tensor y = record("linear", multiply("linear", rows, weight_t, dense_bias), {rows, weight, bias},
+                          {keep_if(weight.requires_grad(), rows), keep_if(rows.requires_grad(), weight)},
+                          [](const Backward& ctx) -> Tensors {
+                            const Tensor& dy = ctx.grad();
+                            return {ctx.needs(0) ? matmul(dy, ctx.saved(1)) : Tensor(),
+                                    ctx.needs(1) ? matmul(transpose(dy, 0, 1), ctx.saved(0)) : Tensor(),
+                                    ctx.needs(2) ? sum(dy, {0}) : Tensor()};
+                          });
   if (x.rank() == 2) return y;
   Shape shape = x.shape();
   shape[shape.size() - 1] = weight.shape()[0];

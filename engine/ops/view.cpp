@@ -173,6 +173,57 @@ Tensor select(const Tensor& x, std::int64_t dim, std::int64_t index) {
   return squeeze(narrow(x, dim, index < 0 ? index + size : index, 1), static_cast<std::int64_t>(d));
 }
 
+namespace {
+
+/// Records views made together; `join` puts their gradients, zeros for the unused ones, together again.
+Tensors record_views(const char* name, const Tensor& x, Tensors views,
+                     Tensor (*join)(const Tensors&, std::int64_t), std::int64_t dim) {
+  for (const Tensor& view : views)
+    if (ViewInfo* info = view.impl()->view.get()) info->one_of_many = name;
+  std::vector<Shape> shapes;
+  for (const Tensor& view : views) shapes.push_back(view.shape());
+  return record(name, std::move(views), {x}, {}, [=, type = x.dtype()](const Backward& ctx) -> Tensors {
+    Tensors gradients;
+    for (std::size_t i = 0; i < shapes.size(); ++i)
+      gradients.push_back(ctx.grad(i).defined() ? ctx.grad(i) : Tensor::zeros(shapes[i], type));
+    return {join(gradients, dim)};
+  });
+}
+
+}  // namespace
+
+Tensors unbind(const Tensor& x, std::int64_t dim) {
+  const std::size_t d = wrap_dim("unbind", dim, x.rank());
+  Shape shape = x.shape();
+  Strides strides = x.strides();
+  shape.erase(d);
+  strides.erase(d);
+  Tensors views;
+  for (std::int64_t i = 0; i < x.shape()[d]; ++i)
+    views.push_back(make_view(x, shape, strides, x.storage_offset() + i * x.strides()[d]));
+  return record_views("unbind", x, std::move(views), stack, static_cast<std::int64_t>(d));
+}
+
+Tensors split(const Tensor& x, std::int64_t size, std::int64_t dim) {
+  const std::size_t d = wrap_dim("split", dim, x.rank());
+  if (size <= 0) throw ShapeError("split: pieces of size " + std::to_string(size) + ", expected at least 1");
+  Tensors views;
+  for (std::int64_t start = 0, whole = x.shape()[d]; start < std::max<std::int64_t>(whole, 1);
+       start += size) {
+    Shape shape = x.shape();
+    shape[d] = std::min(size, whole - start);
+    views.push_back(make_view(x, shape, x.strides(), x.storage_offset() + start * x.strides()[d]));
+  }
+  return record_views("split", x, std::move(views), cat, static_cast<std::int64_t>(d));
+}
+
+Tensors chunk(const Tensor& x, std::int64_t count, std::int64_t dim) {
+  if (count <= 0)
+    throw ShapeError("chunk: " + std::to_string(count) + " pieces asked for, expected at least 1");
+  const std::int64_t whole = x.size(dim);
+  return split(x, std::max<std::int64_t>((whole + count - 1) / count, 1), dim);
+}
+
 Tensor unsqueeze(const Tensor& x, std::int64_t dim) {
   const std::size_t d = wrap_dim("unsqueeze", dim, x.rank() + 1);
   Shape shape = x.shape();

@@ -190,10 +190,10 @@ TEST_CASE("[hook-30] [hook-31] [hook-32] [hook-33] modes, detach and requires_gr
 TEST_CASE("[hook-35] [hook-36] backward into chosen inputs only") {
   const Tensor x = leaf({2}), y = leaf({3});
   const Tensor middle = x * y;
-  backward({middle * middle}, {}, {.retain_graph = true, .inputs = {x}});
+  backward({middle * middle}, {}, {.retain_graph = true, .inputs = Tensors{x}});
   CHECK_EQ(values(x.grad()), Floats{36});
   CHECK_FALSE(y.grad().defined());
-  backward({middle * middle}, {}, {.inputs = {middle}});
+  backward({middle * middle}, {}, {.inputs = Tensors{middle}});
   CHECK_EQ(values(middle.grad()), Floats{12});
   CHECK_EQ(values(x.grad()), Floats{36});
 }

@@ -155,7 +155,7 @@ TEST_CASE("[hook-67] backward into one leaf leaves the other's hooks silent") {
     ++fired;
     return {};
   });
-  backward({a * b}, {}, {.inputs = {b}});
+  backward({a * b}, {}, {.inputs = Tensors{b}});
   CHECK_EQ(fired, 0);
   CHECK_EQ(only(b.grad()), 1.0f);
   CHECK_FALSE(a.grad().defined());
@@ -306,7 +306,7 @@ TEST_CASE("a scoped hook removes itself; a list can be enumerated and cleared") 
           return {};
         },
         "scoped"));
-    CHECK_EQ(y.grad_fn()->output_hooks(0).hooks.names(), std::vector<std::string>{"scoped"});
+    CHECK_EQ(y.grad_fn()->hooks().outputs[0].hooks.names(), std::vector<std::string>{"scoped"});
     y.backward({}, true);
   }
   y.backward({}, true);
@@ -315,7 +315,7 @@ TEST_CASE("a scoped hook removes itself; a list can be enumerated and cleared") 
     ++fired;
     return {};
   });
-  y.grad_fn()->output_hooks(0).hooks.clear();
+  y.grad_fn()->hooks().outputs[0].hooks.clear();
   CHECK_FALSE(handle.active());
   y.backward();
   CHECK_EQ(fired, 1);

@@ -1,0 +1,42 @@
+// Memory for the small objects that come and go with every operation: tensors, storages, nodes.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace grapnel {
+
+/// At least `bytes` bytes, aligned for anything, from this thread's list of freed blocks if there is one.
+void* pool_take(std::size_t bytes);
+/// Gives back what pool_take returned for the same size, on any thread.
+void pool_give(void* block, std::size_t bytes) noexcept;
+/// Returns this thread's unused blocks to the system.
+void release_pool() noexcept;
+
+/// A standard allocator over the pool.
+template <class T>
+struct PoolAllocator {
+  using value_type = T;
+  PoolAllocator() = default;
+  template <class U>
+  PoolAllocator(const PoolAllocator<U>&) {}
+
+  T* allocate(std::size_t count) { return static_cast<T*>(pool_take(count * sizeof(T))); }
+  void deallocate(T* block, std::size_t count) noexcept { pool_give(block, count * sizeof(T)); }
+  template <class U>
+  bool operator==(const PoolAllocator<U>&) const {
+    return true;
+  }
+};
+
+template <class T>
+using PoolVector = std::vector<T, PoolAllocator<T>>;
+
+template <class T, class... Arguments>
+std::shared_ptr<T> make_pooled(Arguments&&... arguments) {
+  return std::allocate_shared<T>(PoolAllocator<T>(), std::forward<Arguments>(arguments)...);
+}
+
+}  // namespace grapnel

@@ -1,0 +1,20 @@
+// What a thread's code runs under; the scopes of grad_mode.h and saved_tensor_hooks.h set it. Internal to the
+// engine.
+#pragma once
+
+#include <memory>
+
+#include "grapnel/engine/saved_tensor_hooks.h"
+
+namespace grapnel {
+
+struct ThreadModes {
+  bool recording = true;
+  bool inference = false;
+  bool anomaly = false;
+  const std::shared_ptr<const SavedTensorHooks::Pair>* saved_tensor_hooks = nullptr;  // the innermost
+};
+
+ThreadModes& thread_modes();
+
+}  // namespace grapnel
