@@ -157,7 +157,7 @@ TEST_CASE("[better-8] the graph keeps no module alive, and its hooks end with it
   CHECK(x.grad().item() == 2);
 }
 
-TEST_CASE("[better-8] graph, module and hooks are freed without a cycle") {
+TEST_CASE("[hook-105] [better-8] graph, module and hooks are freed without a cycle") {
   // Hooks that keep everything they see, graph and all, in a store that they own themselves.
   auto store = std::make_shared<Tensors>();
   std::weak_ptr<Tensors> store_watch = store;
