@@ -41,6 +41,8 @@ struct Stages {
   std::size_t input_count = 0;
   bool has_inputs_stage = false;
 
+  bool wanted() const { return !pre_hooks.empty() || !full_hooks.empty(); }
+
   void at_outputs(Tensors& grad_outputs) const {
     const auto alive = lists.lock();
     if (!alive) return;

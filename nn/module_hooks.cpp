@@ -13,11 +13,6 @@ ModuleHooks& global_hooks() {
   return hooks;
 }
 
-std::uint64_t next_event() {
-  static std::atomic<std::uint64_t> events{0};
-  return events.fetch_add(1, std::memory_order_relaxed) + 1;
-}
-
 namespace {
 
 ModuleHooks& global_hooks_to_fill() {

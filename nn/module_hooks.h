@@ -10,7 +10,10 @@
 namespace grapnel::nn {
 
 /// Numbers registrations, calls and firings in one sequence, so that they can be compared. Starts at 1.
-std::uint64_t next_event();
+inline std::uint64_t next_event() {
+  constinit static std::atomic<std::uint64_t> events{0};
+  return events.fetch_add(1, std::memory_order_relaxed) + 1;
+}
 
 /// Who a hook is, and when it fired.
 struct HookRecord {

@@ -57,6 +57,8 @@ TEST_CASE("[better-4] explain_hooks: a hook whose module was not called since it
   net(leaf(3));
   CHECK(nn::hook_reports(net)[0].order == 1);
   CHECK(nn::hook_reports(net)[0].reason.empty());
+  net.register_forward_hook(quiet(), {.name = "later"});
+  CHECK(nn::hook_reports(net)[1].reason == "its module was not called since it was registered");
 }
 
 TEST_CASE("[better-4] explain_hooks: why a backward hook did not fire") {
