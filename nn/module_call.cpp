@@ -152,8 +152,10 @@ struct HookedCall {
       run_replacing_hook(*hook, module, inputs, [&] { return hook->function(module, inputs); });
     });
 
-    if (stages.pre_hooks.empty() && stages.full_hooks.empty()) return call_forward();
-    call_between(std::make_shared<Stages>(std::move(stages)));
+    if (stages.wanted())
+      call_between(std::make_shared<Stages>(std::move(stages)));
+    else
+      call_forward();
   }
 
   void call_forward() {

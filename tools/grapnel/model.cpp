@@ -104,7 +104,7 @@ void add_size_options(CLI::App& command, nn::NetOptions& size) {
       ->check(CLI::Range(1, 1'000'000))
       ->type_name("N")
       ->capture_default_str();
-  command.add_option("--width", size.width, "first channels of a ResNet without --weights")
+  command.add_option("--width", size.width, "channels of the first layer, without --weights")
       ->check(CLI::Range(1, 1024))
       ->type_name("N")
       ->capture_default_str();
