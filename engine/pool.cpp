@@ -7,15 +7,7 @@
 
 namespace grapnel {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define GRAPNEL_POOLED 0
-#elif defined(__has_feature)
-#define GRAPNEL_POOLED !(__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
-#else
-#define GRAPNEL_POOLED 1
-#endif
-
-#if GRAPNEL_POOLED
+#ifndef GRAPNEL_SANITIZED
 namespace {
 
 constexpr std::size_t kStep = 32, kClasses = 16;       // blocks of 32, 64, ... 512 bytes

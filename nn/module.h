@@ -110,6 +110,8 @@ class Module : public std::enable_shared_from_this<Module> {
   NamedTensors named_slots(NamedSlots Module::*slots);
   void collect_state(NamedTensors& state, const std::string& prefix);
   ModuleHooks& hooks();
+  /// Whether a call has hooks to run.
+  bool hooked() const;
 
   NamedSlots parameters_, buffers_;
   std::vector<std::pair<std::string, std::shared_ptr<Module>>> children_;

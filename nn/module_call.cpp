@@ -14,7 +14,6 @@
 // history. Nodes hold the module and its hooks weakly: a graph keeps no module alive, a hook that keeps
 // tensors makes no cycle, and a hook removed before the backward pass does not fire.
 #include <algorithm>
-#include <unordered_set>
 
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/node.h"
@@ -111,7 +110,7 @@ struct HookedCall {
   Module& module;
   Tensors inputs;
   Tensors outputs = {};
-  std::unordered_set<const void*> called = {};  // always_call hooks that have had their turn
+  std::vector<const void*> called = {};  // always_call hooks that have had their turn
 
   Tensors run() {
     const auto keep = module.weak_from_this().lock();  // a hook may drop the last reference to its module
@@ -182,7 +181,7 @@ struct HookedCall {
   }
 
   void run_forward_hook(const HookList<Noted<ForwardHook>>::Entry& hook) {
-    if (hook.function.always_call) called.insert(&hook);
+    if (hook.function.always_call) called.push_back(&hook);
     run_replacing_hook(hook, module, outputs, [&] { return hook.function(module, inputs, outputs); });
   }
 
@@ -202,7 +201,7 @@ struct HookedCall {
   /// The exception on its way wins over any that these throw.
   void run_always_called() {
     for_each_hook(&ModuleHooks::forward, [&](const auto& hook) {
-      if (!hook->function.always_call || called.count(hook.get())) return;
+      if (!hook->function.always_call || std::count(called.begin(), called.end(), hook.get()) > 0) return;
       try {
         run_forward_hook(*hook);
       } catch (...) {
@@ -211,14 +210,17 @@ struct HookedCall {
   }
 };
 
+bool Module::hooked() const {
+  return (any_global_hook.load(std::memory_order_acquire) && !global_hooks().empty()) ||
+         (hooks_ && !hooks_->empty());
+}
+
 Tensors Module::operator()(const Tensors& inputs) {
-  const bool global = any_global_hook.load(std::memory_order_acquire) && !global_hooks().empty();
-  const bool local = hooks_ && !hooks_->empty();
-  return global || local ? HookedCall{*this, inputs}.run() : forward_list(inputs);
+  return hooked() ? HookedCall{*this, inputs}.run() : forward_list(inputs);
 }
 
 Tensor Module::operator()(const Tensor& input) {
-  Tensors outputs = (*this)(Tensors{input});
+  Tensors outputs = hooked() ? HookedCall{*this, {input}}.run() : forward_list({input});
   if (outputs.size() != 1)
     throw ShapeError(type_name() + ": called for one tensor, it gave " + std::to_string(outputs.size()) +
                      "; call it with a list");

@@ -12,7 +12,7 @@
 using namespace grapnel;
 using namespace grapnel::testing;
 
-#if !defined(__SANITIZE_ADDRESS__)
+#ifndef GRAPNEL_SANITIZED
 namespace {
 
 /// Resident memory of this process, in pages (Linux).
