@@ -1,9 +1,10 @@
 // Hooks around what operations keep for the backward pass: store it elsewhere, smaller, or only watch it.
 //
-//   SavedTensorHooks half([](const Tensor& x) { return std::any(x.to(DType::float16)); },
-//                         [](const std::any& kept) { return std::any_cast<Tensor>(kept).to(DType::float32);
-//                         });
-//   Tensor y = net(x);   // everything this saves goes through the pair
+//   std::size_t bytes = 0;
+//   SavedTensorHooks watch(
+//       [&](const Tensor& x) { bytes += x.storage()->bytes(); return std::any(x); },
+//       [](const std::any& kept) { return std::any_cast<Tensor>(kept); });
+//   Tensor y = net(x);   // everything this saves goes through the pair; operations save indices, too
 #pragma once
 
 #include <any>
