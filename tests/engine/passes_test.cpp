@@ -1,5 +1,6 @@
 // Backward passes inside backward passes, in several threads, with a graph of their own, and watched for NaN.
 #include <doctest/doctest.h>
+#include <pthread.h>
 
 #include <cmath>
 #include <functional>
@@ -12,6 +13,7 @@
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops.h"
+#include "grapnel/engine/saved_tensor_hooks.h"
 
 using namespace grapnel;
 
@@ -97,12 +99,49 @@ TEST_CASE("[hook-49] anomaly mode names the operation whose backward made the fi
   CHECK_NOTHROW(run());
 }
 
-TEST_CASE("[hook-52] passes within passes, two thousand deep") {
-  int deepest = 0;
-  const Tensor x = leaf({1});
-  nested(x, 1, deepest).backward();
-  CHECK_EQ(deepest, 2000);
-  CHECK_EQ(values(x.grad()), Floats{1});
+TEST_CASE("[hook-52] passes within passes, two thousand deep, from a thread with a small stack") {
+  struct Result {
+    int deepest = 0;
+    Tensor x = leaf({1});
+  } result;
+  pthread_attr_t small;
+  pthread_attr_init(&small);
+  pthread_attr_setstacksize(&small, 1 << 20);
+  pthread_t thread;
+  REQUIRE_EQ(pthread_create(
+                 &thread, &small,
+                 [](void* argument) -> void* {
+                   auto& to = *static_cast<Result*>(argument);
+                   nested(to.x, 1, to.deepest).backward();
+                   return nullptr;
+                 },
+                 &result),
+             0);
+  pthread_join(thread, nullptr);
+  pthread_attr_destroy(&small);
+  CHECK_EQ(result.deepest, 2000);
+  CHECK_EQ(values(result.x.grad()), Floats{1});
+}
+
+TEST_CASE("[hook-52] a pass deep inside runs under the modes of the first") {
+  int packed = 0, levels = 0;
+  SavedTensorHooks counting(
+      [&](const Tensor& saved) {
+        ++packed;
+        return std::any(saved);
+      },
+      [](const std::any& kept) { return std::any_cast<Tensor>(kept); });
+  std::function<Tensor(const Tensor&)> squares = [&](const Tensor& in) {
+    return record("square", in.detach().clone(), {in}, {}, [&](const Backward& ctx) -> Tensors {
+      GradMode recording(true);
+      const Tensor inner = leaf({1});
+      if (++levels < 100) (inner * inner * squares(inner)).backward();
+      return {ctx.grad()};
+    });
+  };
+  squares(leaf({1})).backward();
+  CHECK_EQ(levels, 100);
+  CHECK_EQ(packed, 4 * 99);  // two factors of each product
 }
 
 TEST_CASE("[hook-53] an error deep inside arrives through every level") {
