@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <set>
 #include <unordered_map>
 
 #include "grapnel/engine/error.h"
@@ -119,22 +120,11 @@ const char* colour_of(const std::string& operation) {
 
 std::string escaped(std::string_view text) {
   std::string result;
-  for (const char c : text) switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += c;
-    }
+  for (const char c : text)
+    if (std::string_view("&<>\"\\").find(c) == std::string_view::npos)
+      result += c;
+    else
+      result += "&#" + std::to_string(static_cast<int>(c)) + ";";
   return result;
 }
 
@@ -163,8 +153,8 @@ std::string_view below(std::string_view path, std::string_view frame) {
 
 std::string node_line(const GraphNode& node, std::size_t id, const std::string& frame) {
   std::string label = "<b>" + escaped(node.leaf ? below(node.name, frame) : node.name) + "</b>";
-  if (!node.leaf && !node.module.empty() && node.module != frame)
-    label += small(escaped(below(node.module, frame)));
+  const std::string_view module = node.module == frame ? "" : below(node.module, frame);
+  if (!node.leaf && !module.empty() && module != node.name) label += small(escaped(module));
   label += small(joined(node.outputs));
   if (!node.saved.empty()) label += small("keeps " + joined(node.saved));
   if (node.hooks > 0)
@@ -177,13 +167,30 @@ std::string node_line(const GraphNode& node, std::size_t id, const std::string& 
   return line + "];\n";
 }
 
+/// For each node the innermost module that contains others besides; "" if there is none.
+std::vector<std::string> frames(const Graph& graph) {
+  std::set<std::string> parents;
+  for (const GraphNode& node : graph.nodes) parents.insert(parent(node.module));
+  std::vector<std::string> result;
+  for (const GraphNode& node : graph.nodes)
+    result.push_back(parents.contains(node.module) ? node.module : parent(node.module));
+  return result;
+}
+
 /// Frames within frames, as the modules are; naming one again adds to it.
-void open_frames(std::string& dot, const std::string& frame) {
+std::string open_frames(const std::string& frame) {
+  std::string dot;
   for (std::size_t end = 0; end != std::string::npos && !frame.empty();) {
     end = frame.find('.', end + 1);
     const std::string path = escaped(frame.substr(0, end));
     dot += "subgraph \"cluster_" + path + "\" { label=\"" + path + "\";\n";
   }
+  return dot;
+}
+
+std::string close_frames(const std::string& frame) {
+  if (frame.empty()) return "";
+  return std::string(static_cast<std::size_t>(std::count(frame.begin(), frame.end(), '.')) + 1, '}') + "\n";
 }
 
 std::string legend() {
@@ -198,13 +205,11 @@ std::string legend() {
 }  // namespace
 
 std::string to_dot(const Graph& graph) {
-  std::map<std::string, std::vector<std::size_t>> frames;  // module with parts -> its nodes
-  for (const GraphNode& node : graph.nodes)
-    if (const std::string frame = parent(node.module); !frame.empty()) frames[frame];
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    const std::string& module = graph.nodes[i].module;
-    frames[frames.count(module) ? module : parent(module)].push_back(i);
-  }
+  const std::vector<std::string> frame_of = frames(graph);
+  std::map<std::string, std::vector<std::size_t>> nodes_in;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) nodes_in[frame_of[i]].push_back(i);
+  std::vector<std::vector<std::size_t>> uses(graph.nodes.size());
+  for (const GraphEdge& edge : graph.edges) uses[edge.from].push_back(edge.to);
 
   std::string dot =
       "digraph autograd {\n"
@@ -213,14 +218,19 @@ std::string to_dot(const Graph& graph) {
       "node [shape=box, style=\"rounded,filled\", color=\"#a0a0a0\", fontname=\"Helvetica\", fontsize=11, "
       "height=0.3, margin=\"0.1,0.04\"];\n"
       "edge [color=\"#808080\", arrowsize=0.6];\n";
-  for (const auto& [frame, nodes] : frames) {
-    open_frames(dot, frame);
-    for (const std::size_t id : nodes) dot += node_line(graph.nodes[id], id, frame);
-    if (!frame.empty())
-      dot.append(static_cast<std::size_t>(std::count(frame.begin(), frame.end(), '.')) + 1, '}') += '\n';
+  for (const auto& [frame, nodes] : nodes_in) {
+    dot += open_frames(frame);
+    for (const std::size_t id : nodes) {
+      dot += node_line(graph.nodes[id], id, frame);
+      // Beside the operation that uses it, so that operations alone make the height of the picture.
+      if (graph.nodes[id].leaf && uses[id].size() == 1 && frame_of[uses[id][0]] == frame)
+        dot += "{ rank=same; n" + std::to_string(id) + "; n" + std::to_string(uses[id][0]) + "; }\n";
+    }
+    dot += close_frames(frame);
   }
   for (const GraphEdge& edge : graph.edges)
-    dot += "n" + std::to_string(edge.from) + " -> n" + std::to_string(edge.to) + ";\n";
+    dot += "n" + std::to_string(edge.from) + " -> n" + std::to_string(edge.to) +
+           (graph.nodes[edge.from].leaf ? ";\n" : " [weight=8];\n");
   return dot + "label=" + legend() + ";\n}\n";
 }
 

@@ -7,6 +7,16 @@
 
 using namespace grapnel::testing;
 
+namespace {
+
+std::size_t count(const std::string& text, const std::string& part) {
+  std::size_t found = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
+  return found;
+}
+
+}  // namespace
+
 TEST_CASE("graph: a .dot file names modules, operations and parameters") {
   const Workshop shop;
   const Run run = shop.grapnel("graph --model resnet18 --width 4 --input-size 32 --out net.dot");
@@ -17,12 +27,20 @@ TEST_CASE("graph: a .dot file names modules, operations and parameters") {
     CAPTURE(part);
     CHECK_NE(dot.find(part), std::string::npos);
   }
-  // 20 convolutions, as many batch norms; a skip connection is a second edge from where it leaves.
-  std::size_t convolutions = 0;
-  for (std::size_t at = dot.find("<b>conv2d</b>"); at != std::string::npos;
-       at = dot.find("<b>conv2d</b>", at + 1))
-    ++convolutions;
-  CHECK_EQ(convolutions, 20);
+  CHECK_EQ(count(dot, "<b>conv2d</b>"), 20);
+  CHECK_EQ(count(dot, "<b>add</b>"), 8);
+  CHECK_EQ(count(dot, "rank=same"), 62);  // one a parameter
+}
+
+TEST_CASE("graph: the size comes from the weights, the mode from --train") {
+  const Workshop shop;
+  shop.make_weights("vgg16", 7);
+  const std::string command = "graph --weights vgg16.safetensors --input-size 32 ";
+  REQUIRE_EQ(shop.grapnel(command + "--out eval.dot").code, 0);
+  REQUIRE_EQ(shop.grapnel(command + "--train --out train.dot").code, 0);
+  CHECK_EQ(count(shop.text("eval.dot"), ">(1, 7)<"), 1);
+  CHECK_EQ(count(shop.text("eval.dot"), "<b>mul</b>"), 0);
+  CHECK_EQ(count(shop.text("train.dot"), "<b>mul</b>"), 2);  // the dropouts
 }
 
 TEST_CASE("graph: wrong names and missing programs are one line") {
@@ -44,4 +62,20 @@ TEST_CASE("graph: an .svg where Graphviz is installed, else advice") {
     check_fails(run, "graph", "install graphviz, or write a .dot file");
     CHECK_FALSE(std::filesystem::exists(shop.path("net.svg")));
   }
+}
+
+TEST_CASE("graph: without Graphviz, or with one that fails, a picture already there is kept") {
+  const Workshop shop;
+  const std::string command = "graph --model resnet18 --width 4 --input-size 32 --out old.svg";
+  shop.write_text("old.svg", "kept");
+  const std::string path = std::getenv("PATH");
+  setenv("PATH", shop.path("").c_str(), 1);
+  const Run missing = shop.grapnel(command);
+  shop.write_text("dot", "#!/bin/sh\necho broken >&2\nexit 3\n");
+  std::filesystem::permissions(shop.path("dot"), std::filesystem::perms::owner_all);
+  const Run broken = shop.grapnel(command);
+  setenv("PATH", path.c_str(), 1);
+  check_fails(missing, "graph", "install graphviz, or write a .dot file");
+  check_fails(broken, "graph", "failed: broken");
+  CHECK_EQ(shop.text("old.svg"), "kept");
 }

@@ -182,8 +182,8 @@ TEST_CASE("bench measures each task") {
 TEST_CASE("help and version") {
   const Workshop workshop;
   CHECK(workshop.grapnel("--version").out == "grapnel " GRAPNEL_VERSION "\n");
-  for (const std::string command :
-       {"classify", "explain", "features", "preprocess", "run", "inspect", "convert", "summary", "bench"}) {
+  for (const std::string command : {"classify", "explain", "features", "preprocess", "run", "inspect",
+                                    "convert", "summary", "bench", "graph"}) {
     const auto run = workshop.grapnel(command + " --help");
     CHECK(run.code == 0);
     CHECK(run.out.find("Example: grapnel " + command) != std::string::npos);
