@@ -95,13 +95,13 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
                       {weight.strides()[1], weight.strides()[0]}, weight.dtype());
   const Tensor dense_bias = bias.defined() ? bias.detach().contiguous() : bias;
   Tensor y = record("linear", multiply("linear", rows, weight_t, dense_bias), {rows, weight, bias},
-                          {keep_if(weight.requires_grad(), rows), keep_if(rows.requires_grad(), weight)},
-                          [](const Backward& ctx) -> Tensors {
-                            const Tensor& dy = ctx.grad();
-                            return {ctx.needs(0) ? matmul(dy, ctx.saved(1)) : Tensor(),
-                                    ctx.needs(1) ? matmul(transpose(dy, 0, 1), ctx.saved(0)) : Tensor(),
-                                    ctx.needs(2) ? sum(dy, {0}) : Tensor()};
-                          });
+                    {keep_if(weight.requires_grad(), rows), keep_if(rows.requires_grad(), weight)},
+                    [](const Backward& ctx) -> Tensors {
+                      const Tensor& dy = ctx.grad();
+                      return {ctx.needs(0) ? matmul(dy, ctx.saved(1)) : Tensor(),
+                              ctx.needs(1) ? matmul(transpose(dy, 0, 1), ctx.saved(0)) : Tensor(),
+                              ctx.needs(2) ? sum(dy, {0}) : Tensor()};
+                    });
   if (x.rank() == 2) return y;
   Shape shape = x.shape();
   shape[shape.size() - 1] = weight.shape()[0];
