@@ -26,7 +26,7 @@ class AccumulateGrad : public Node {
       accumulate(target.impl()->autograd.grad, std::move(gradients[0]));
     }
     for (const auto& hook : state_->post_accumulate_hooks.snapshot())
-      if (!hook->removed) hook->function(target);
+      hook->run("post-accumulate hook", name(), [&](const PostAccumulateHook& use) { use(target); });
     return {};
   }
 

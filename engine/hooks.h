@@ -67,6 +67,13 @@ class ScopedHook {
   HookHandle handle_;
 };
 
+/// `tensor hook "name" of mul`: how messages call a hook; an empty name or owner is left out.
+std::string hook_title(const std::string& kind, const std::string& name, const std::string& owner);
+
+/// Rethrows the exception being handled, its message opened by `hook`: in its class if it is one of the
+/// engine's, in an Error otherwise. The original is nested inside.
+[[noreturn]] void rethrow_from_hook(const std::string& hook);
+
 /// An ordered list of hooks of one kind. Running works on a snapshot: what is registered during a run joins
 /// the next one; what is removed before its turn does not fire. Safe from several threads.
 template <class Function>
@@ -74,6 +81,17 @@ class HookList {
  public:
   struct Entry : detail::HookEntry {
     Function function;
+
+    /// Runs `use(function)` unless the hook was removed; its exceptions name the hook.
+    template <class Use>
+    void run(const char* kind, const char* owner, const Use& use) const {
+      if (removed) return;
+      try {
+        use(function);
+      } catch (...) {
+        rethrow_from_hook(hook_title(kind, name, owner));
+      }
+    }
   };
   using Entries = std::vector<std::shared_ptr<Entry>>;
 

@@ -1,4 +1,4 @@
-// Recording an operation: its node, its saved tensors, its edges. Read next: backward.cpp; for in-place
+// Recording an operation: its node, its saved tensors, its edges. Read next: pass.cpp; for in-place
 // changes inplace.cpp.
 #include "grapnel/engine/node.h"
 

@@ -1,7 +1,7 @@
 // One recorded operation: where its gradient goes next, what it saved, and its hooks.
 //
 // An operation ends with `return record("mul", out, {a, b}, {a, b}, [](const Backward& ctx) -> Tensors
-// {...});`. Anybody may record own operations the same way. Read next: backward.cpp, the traversal.
+// {...});`. Anybody may record own operations the same way. Read next: pass.cpp, the traversal.
 #pragma once
 
 #include <atomic>

@@ -1,8 +1,7 @@
-// Registering hooks, and what an exception in one of them looks like to the caller.
+// Registering hooks.
 #include "grapnel/nn/module_hooks.h"
 
 #include <algorithm>
-#include <exception>
 
 namespace grapnel::nn {
 
@@ -148,27 +147,8 @@ void check_gradients(const Tensors& seen, const Tensors& returned) {
 
 std::string describe(const HookRecord& hook, const Module& module) {
   const std::string path = module.path();
-  return std::string(hook.kind) + " hook" + (hook.name.empty() ? "" : " \"" + hook.name + "\"") + " of " +
-         (path.empty() ? module.type_name() : path + " (" + module.type_name() + ")");
-}
-
-void rethrow_from_hook(const std::string& hook) {
-  const std::string where = hook + ": ";
-  try {
-    throw;
-  } catch (const ShapeError& error) {
-    std::throw_with_nested(ShapeError(where + error.what()));
-  } catch (const TypeError& error) {
-    std::throw_with_nested(TypeError(where + error.what()));
-  } catch (const AutogradError& error) {
-    std::throw_with_nested(AutogradError(where + error.what()));
-  } catch (const NameError& error) {
-    std::throw_with_nested(NameError(where + error.what()));
-  } catch (const FileError& error) {
-    std::throw_with_nested(FileError(where + error.what()));
-  } catch (const std::exception& error) {
-    std::throw_with_nested(Error(where + error.what()));
-  }
+  return hook_title(std::string(hook.kind) + " hook", hook.name,
+                    path.empty() ? module.type_name() : path + " (" + module.type_name() + ")");
 }
 
 }  // namespace grapnel::nn

@@ -88,10 +88,6 @@ std::string describe(const HookRecord& hook, const Module& module);
 /// Throws ShapeError / TypeError unless the gradients a hook returned look like those it saw.
 void check_gradients(const Tensors& seen, const Tensors& returned);
 
-/// Rethrows the exception being handled, its message opened by `hook`: in its class if it is one of the
-/// engine's, in an Error otherwise. The original is nested inside.
-[[noreturn]] void rethrow_from_hook(const std::string& hook);
-
 /// Calls `run` for a hook of HookList<Noted<...>> unless it was removed; its exceptions name the hook.
 template <class Hook, class Run>
 void run_hook(const Hook& hook, const Module& module, const Run& run) {

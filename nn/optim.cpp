@@ -37,14 +37,14 @@ void Optimizer::zero_grad() {
 }
 
 void Optimizer::step() {
-  run(pre_hooks_, "step pre");
+  run(pre_hooks_, "step pre hook");
   {
     NoGrad no_grad;
     for (std::size_t i = 0; i < parameters_.size(); ++i)
       if (const Tensor gradient = parameters_[i].grad(); gradient.defined())
         update(i, parameters_[i], gradient.detach());
   }
-  run(post_hooks_, "step post");
+  run(post_hooks_, "step post hook");
 }
 
 HookHandle Optimizer::register_step_pre_hook(StepHook hook, std::string name) {
@@ -56,14 +56,8 @@ HookHandle Optimizer::register_step_post_hook(StepHook hook, std::string name) {
 }
 
 void Optimizer::run(const HookList<StepHook>& hooks, const char* kind) {
-  for (const auto& hook : hooks.snapshot()) {
-    if (hook->removed) continue;
-    try {
-      hook->function(*this);
-    } catch (...) {
-      rethrow_from_hook(std::string(kind) + " hook" + (hook->name.empty() ? "" : " \"" + hook->name + "\""));
-    }
-  }
+  for (const auto& hook : hooks.snapshot())
+    hook->run(kind, "", [this](const StepHook& function) { function(*this); });
 }
 
 // --- SGD ---

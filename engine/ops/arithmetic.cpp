@@ -1,5 +1,5 @@
 // z = x (op) y, broadcast: each derivative stands beside its operation. Gradients of broadcast operands come
-// out in the broadcast shape; the traversal sums them (backward.cpp).
+// out in the broadcast shape; the traversal sums them (pass.cpp).
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/elementwise.h"
 

@@ -134,7 +134,7 @@ const std::vector<WrongUse>& wrong_uses() {
          y.grad_fn()->register_prehook([](const Tensors&) { return std::optional(Tensors(2)); });
          y.backward(Tensor::ones({2}));
        },
-       {"a node hook on", "returned 2 gradients, expected 1"}},
+       {"node pre-hook of", "it returned 2 gradients, expected 1"}},
       {"grad of nothing", [] { grad({sum(leaf())}, {}); }, {"grad: no inputs given"}},
       {"grad of an input out of reach",
        [] { grad({sum(leaf())}, {leaf()}); },
@@ -207,5 +207,30 @@ TEST_CASE("wrong uses of the graph are told in one line, and it works afterwards
     const Tensor x = leaf();
     sum(x * x).backward();
     CHECK_EQ(x.grad().to_vector<float>(), std::vector<float>{2, 2});
+  }
+}
+
+TEST_CASE("[better-6] what a hook of the graph throws names the hook and keeps its class") {
+  const auto boom = [](const auto&...) -> std::nullopt_t { throw NameError("boom"); };
+  const auto check = [](const Tensor& y, ScopedHook hook, const char* message) {
+    CHECK_THROWS_WITH_AS(y.backward(Tensor::ones({2}), true), message, NameError);
+    hook = {};
+    CHECK_NOTHROW(y.backward(Tensor::ones({2}), true));
+  };
+  const Tensor x = leaf(), y = x * 2.0;
+  check(y, y.register_hook(boom, "mine"), "tensor hook \"mine\" of affine: boom");
+  check(y, x.register_hook(boom), "tensor hook of accumulate_grad: boom");
+  check(y, y.grad_fn()->register_prehook(boom, "mine"), "node pre-hook \"mine\" of affine: boom");
+  check(y, y.grad_fn()->register_hook(boom, "mine"), "node post-hook \"mine\" of affine: boom");
+  check(y, x.register_post_accumulate_grad_hook([&](Tensor& t) { boom(t); }, "mine"),
+        "post-accumulate hook \"mine\" of accumulate_grad: boom");
+
+  y.register_hook([](const Tensor&) -> std::optional<Tensor> { throw std::runtime_error("original"); });
+  try {
+    y.backward(Tensor::ones({2}));
+    FAIL("no exception");
+  } catch (const Error& error) {
+    CHECK_EQ(std::string(error.what()), "tensor hook of affine: original");
+    CHECK_THROWS_WITH_AS(std::rethrow_if_nested(error), "original", std::runtime_error);
   }
 }

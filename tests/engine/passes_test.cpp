@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <pthread.h>
 
+#include <atomic>
 #include <cmath>
 #include <functional>
 #include <memory>
@@ -172,6 +173,39 @@ TEST_CASE("[hook-55] threads that share the middle of a graph get exact sums") {
   for (std::thread& thread : threads) thread.join();
   CHECK_EQ(values(x.grad()), Floats{8 * 25 * 2 * 6});
   CHECK_EQ(values(shared.grad()), Floats{8 * 25 * 2});
+}
+
+TEST_CASE("hooks come and go in some threads while passes run in others") {
+  const Tensor x = leaf({3}), shared = x * x;
+  std::atomic<int> fired{0};
+  std::atomic<bool> done{false};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 2; ++i)
+    threads.emplace_back([&] {
+      while (!done) {
+        const ScopedHook on_leaf = x.register_hook([&](const Tensor&) -> std::optional<Tensor> {
+          ++fired;
+          return std::nullopt;
+        });
+        const ScopedHook on_node =
+            shared.grad_fn()->register_hook([&](const Tensors&, const Tensors&) -> std::optional<Tensors> {
+              ++fired;
+              return std::nullopt;
+            });
+      }
+    });
+  std::vector<std::thread> passes;
+  for (int i = 0; i < 2; ++i)
+    passes.emplace_back([&] {
+      for (int k = 0; k < 200; ++k) shared.backward({}, true);
+    });
+  for (std::thread& thread : passes) thread.join();
+  done = true;
+  for (std::thread& thread : threads) thread.join();
+  CHECK_EQ(values(x.grad()), Floats{2 * 200 * 6});
+  fired = 0;
+  shared.backward();
+  CHECK_EQ(fired, 0);  // all of them are gone
 }
 
 TEST_CASE("[hook-59] tensor hooks, then node pre-hooks, whatever the order of registration") {
