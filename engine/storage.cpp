@@ -1,91 +1,16 @@
-// Buffers, and the cache that keeps freed ones for the next operation of the same size.
+// Buffers. Their memory comes from block_cache.h.
 #include "grapnel/engine/storage.h"
 
-#include <cstdlib>
-#include <new>
-#include <unordered_map>
 #include <utility>
 
+#include "grapnel/engine/block_cache.h"
 #include "grapnel/engine/error.h"
 #include "grapnel/engine/pool.h"
 
 namespace grapnel {
-namespace {
-
-constexpr std::size_t kAlignment = 64;
-
-/// Keeps freed blocks by size. Asking the system for every activation costs a page fault per 4 KiB, more than
-/// many an operation; a network asks for the same sizes again and again.
-class BlockCache {
- public:
-  void* take(std::size_t bytes) {
-    {
-      std::lock_guard lock(mutex_);
-      auto found = free_.find(bytes);
-      if (found != free_.end() && !found->second.empty()) {
-        void* block = found->second.back();
-        found->second.pop_back();
-        held_ -= bytes;
-        return block;
-      }
-    }
-    void* block = std::aligned_alloc(kAlignment, bytes);
-    if (!block) {
-      clear();
-      block = std::aligned_alloc(kAlignment, bytes);
-    }
-    if (!block) throw Error("out of memory: " + std::to_string(bytes) + " bytes asked for");
-    return block;
-  }
-
-  void give(void* block, std::size_t bytes) noexcept {
-    {
-      std::lock_guard lock(mutex_);
-      if (held_ + bytes <= kLimit) {
-        try {
-          free_[bytes].push_back(block);
-          held_ += bytes;
-          return;
-        } catch (const std::bad_alloc&) {
-        }
-      }
-    }
-    std::free(block);
-  }
-
-  void clear() noexcept {
-    std::lock_guard lock(mutex_);
-    for (auto& [bytes, blocks] : free_)
-      for (void* block : blocks) std::free(block);
-    free_.clear();
-    held_ = 0;
-  }
-
-  ~BlockCache() { clear(); }
-
- private:
-  static constexpr std::size_t kLimit = std::size_t{1} << 30;
-
-  std::mutex mutex_;
-  std::unordered_map<std::size_t, std::vector<void*>> free_;
-  std::size_t held_ = 0;
-};
-
-BlockCache& block_cache() {
-  // Never destroyed: tensors in static storage may outlive any order of destruction.
-  static BlockCache* cache = new BlockCache;
-  return *cache;
-}
-
-std::size_t block_size(std::size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-}  // namespace
-
 Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(device) {
   if (device.kind != Device::Kind::cpu) throw NameError("this build has no kernels for " + to_string(device));
-  data_ = bytes <= kInline ? inline_ : block_cache().take(block_size(bytes));
+  data_ = bytes <= kInline ? inline_ : BlockCache::instance().take(bytes);
 }
 
 Storage::Storage(void* data, std::size_t bytes, std::function<void()> release)
@@ -95,7 +20,7 @@ Storage::~Storage() {
   if (release_)
     release_();
   else if (data_ != inline_)
-    block_cache().give(data_, block_size(bytes_));
+    BlockCache::instance().give(data_, bytes_);
 }
 
 std::shared_ptr<Storage> Storage::derived(const std::string& key,
@@ -109,8 +34,12 @@ std::shared_ptr<Storage> Storage::derived(const std::string& key,
   return derived_.back().buffer;
 }
 
+MemoryUse memory_use() {
+  return BlockCache::instance().use();
+}
+
 void release_cached_memory() {
-  block_cache().clear();
+  BlockCache::instance().clear();
   release_pool();
 }
 

@@ -60,6 +60,14 @@ class Storage {
   std::vector<Derived> derived_;
 };
 
+/// What all storages of more than 64 bytes take together, in bytes.
+struct MemoryUse {
+  std::size_t in_use = 0, peak_in_use = 0;
+  std::size_t cached = 0;             ///< freed by storages and kept for the next ones
+  std::uint64_t system_requests = 0;  ///< blocks that came from the system and not from the cache
+};
+MemoryUse memory_use();
+
 /// Returns the unused blocks of the allocator, and of this thread's pool, to the system.
 void release_cached_memory();
 

@@ -1,0 +1,164 @@
+#include "grapnel/engine/block_cache.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+#include <string>
+
+#include "grapnel/engine/error.h"
+
+namespace grapnel {
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kLarge = std::size_t{1} << 18;    // from here on blocks are cut from segments
+constexpr std::size_t kSegment = std::size_t{1} << 26;  // pages that nobody touches cost nothing
+constexpr std::size_t kLimit = std::size_t{1} << 30;    // kept unused at most
+
+std::size_t rounded(std::size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+}  // namespace
+
+BlockCache& BlockCache::instance() {
+  // Never destroyed: tensors in static storage may outlive any order of destruction.
+  static BlockCache* cache = new BlockCache;
+  return *cache;
+}
+
+void* BlockCache::take(std::size_t bytes) {
+  bytes = rounded(bytes);
+  std::lock_guard lock(mutex_);
+  void* data = bytes < kLarge ? take_small(bytes) : take_large(bytes);
+  use_.in_use += bytes;
+  use_.peak_in_use = std::max(use_.peak_in_use, use_.in_use);
+  return data;
+}
+
+void BlockCache::give(void* data, std::size_t bytes) noexcept {
+  bytes = rounded(bytes);
+  std::lock_guard lock(mutex_);
+  use_.in_use -= bytes;
+  if (bytes < kLarge) {
+    try {
+      small_[bytes].push_back(data);
+      use_.cached += bytes;
+    } catch (const std::bad_alloc&) {
+      std::free(data);
+    }
+    return;
+  }
+  Block* block = static_cast<Block*>(data) - 1;
+  link(block);
+  if (block->after && block->after->free) join_with_next(block);
+  if (block->before && block->before->free) join_with_next(block = block->before);
+  if (use_.cached > kLimit) release_if_whole(block);
+}
+
+void BlockCache::clear() noexcept {
+  std::lock_guard lock(mutex_);
+  for (auto& [bytes, blocks] : small_) {
+    use_.cached -= bytes * blocks.size();
+    for (void* block : blocks) std::free(block);
+  }
+  small_.clear();
+  for (Block *block = free_, *next; block; block = next) {
+    next = block->next_free;
+    release_if_whole(block);
+  }
+}
+
+MemoryUse BlockCache::use() {
+  std::lock_guard lock(mutex_);
+  return use_;
+}
+
+void* BlockCache::take_small(std::size_t bytes) {
+  const auto found = small_.find(bytes);
+  if (found == small_.end() || found->second.empty()) return system_memory(bytes);
+  void* data = found->second.back();
+  found->second.pop_back();
+  use_.cached -= bytes;
+  return data;
+}
+
+void* BlockCache::take_large(std::size_t bytes) {
+  const std::size_t size = bytes + sizeof(Block);
+  Block* block = smallest_free(size);
+  if (!block) block = new_segment(size);
+  unlink(block);
+  split(block, size);
+  return block + 1;
+}
+
+BlockCache::Block* BlockCache::smallest_free(std::size_t size) const {
+  Block* best = nullptr;
+  for (Block* block = free_; block; block = block->next_free)
+    if (block->size >= size && (!best || block->size < best->size)) best = block;
+  return best;
+}
+
+BlockCache::Block* BlockCache::new_segment(std::size_t size) {
+  // Whoever limits the address space may have room for the block, but for no whole segment.
+  const std::size_t segment = std::max(size, kSegment);
+  void* memory = std::aligned_alloc(kAlignment, segment);
+  if (memory) ++use_.system_requests;
+  auto* block = static_cast<Block*>(memory ? memory : system_memory(size));
+  *block = {memory ? segment : size, false, nullptr, nullptr, nullptr, nullptr};
+  link(block);
+  return block;
+}
+
+/// Cuts what is beyond `size` off a block in use, if it is worth it.
+void BlockCache::split(Block* block, std::size_t size) {
+  if (block->size - size < kLarge) return;
+  auto* rest = reinterpret_cast<Block*>(reinterpret_cast<std::byte*>(block) + size);
+  *rest = {block->size - size, false, block, block->after, nullptr, nullptr};
+  if (rest->after) rest->after->before = rest;
+  block->after = rest;
+  block->size = size;
+  link(rest);
+}
+
+/// Both are free.
+void BlockCache::join_with_next(Block* block) {
+  Block* next = block->after;
+  unlink(next);
+  unlink(block);
+  block->size += next->size;
+  block->after = next->after;
+  if (block->after) block->after->before = block;
+  link(block);
+}
+
+void BlockCache::link(Block* block) {
+  block->free = true;
+  block->former_free = nullptr;
+  block->next_free = free_;
+  if (free_) free_->former_free = block;
+  free_ = block;
+  use_.cached += block->size;
+}
+
+void BlockCache::unlink(Block* block) {
+  block->free = false;
+  (block->former_free ? block->former_free->next_free : free_) = block->next_free;
+  if (block->next_free) block->next_free->former_free = block->former_free;
+  use_.cached -= block->size;
+}
+
+void BlockCache::release_if_whole(Block* block) {
+  if (block->before || block->after) return;
+  unlink(block);
+  std::free(block);
+}
+
+void* BlockCache::system_memory(std::size_t bytes) {
+  void* memory = std::aligned_alloc(kAlignment, bytes);
+  if (!memory) throw Error("out of memory: " + std::to_string(bytes) + " bytes asked for");
+  ++use_.system_requests;
+  return memory;
+}
+
+}  // namespace grapnel

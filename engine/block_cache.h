@@ -1,0 +1,56 @@
+// Where the memory of storages comes from. Internal to the engine; storage.h is the way in.
+//
+// Asking the system for every activation costs a page fault per 4 KiB, more than many an operation, and a
+// network asks for the same sizes again and again. So freed blocks are kept. Small ones wait in lists, one
+// for each size. Large ones are cut from segments and, when freed, joined with free neighbours: what the
+// forward pass let go in many pieces serves the backward pass in others.
+#pragma once
+
+#include <cstddef>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "grapnel/engine/storage.h"
+
+namespace grapnel {
+
+class BlockCache {
+ public:
+  static BlockCache& instance();
+
+  /// At least `bytes`, aligned to 64. Throws Error when memory is exhausted.
+  void* take(std::size_t bytes);
+  /// `bytes` as it was taken.
+  void give(void* data, std::size_t bytes) noexcept;
+  /// Returns everything unused to the system.
+  void clear() noexcept;
+  MemoryUse use();
+
+ private:
+  /// Stands in front of a large block's data. Neighbours are those in memory, within one segment.
+  struct alignas(64) Block {
+    std::size_t size;  // with this header
+    bool free;
+    Block *before, *after;           // neighbours; null at the ends of the segment
+    Block *former_free, *next_free;  // the list of free blocks
+  };
+
+  void* take_small(std::size_t bytes);
+  void* take_large(std::size_t bytes);
+  Block* smallest_free(std::size_t size) const;
+  Block* new_segment(std::size_t size);
+  void split(Block* block, std::size_t size);
+  void join_with_next(Block* block);
+  void link(Block* block);
+  void unlink(Block* block);
+  void release_if_whole(Block* block);
+  void* system_memory(std::size_t bytes);
+
+  std::mutex mutex_;
+  std::unordered_map<std::size_t, std::vector<void*>> small_;
+  Block* free_ = nullptr;
+  MemoryUse use_;
+};
+
+}  // namespace grapnel

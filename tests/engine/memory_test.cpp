@@ -1,0 +1,82 @@
+// Where the memory of tensors comes from, and where it goes.
+#include <doctest/doctest.h>
+
+#include <vector>
+
+#include "grapnel/engine/random.h"
+#include "grapnel/engine/storage.h"
+#include "grapnel/engine/tensor.h"
+
+using namespace grapnel;
+
+namespace {
+
+constexpr std::size_t kMiB = std::size_t{1} << 20;
+
+Tensor bytes(std::size_t count) {
+  return Tensor::empty({static_cast<std::int64_t>(count)}, DType::uint8);
+}
+
+std::uint64_t requests() {
+  return memory_use().system_requests;
+}
+
+}  // namespace
+
+TEST_CASE("memory in use is counted, and its peak") {
+  release_cached_memory();
+  const std::size_t before = memory_use().in_use;
+  {
+    const Tensor a = bytes(3 * kMiB), b = bytes(1000);
+    CHECK(memory_use().in_use == before + 3 * kMiB + 1024);
+    CHECK(memory_use().peak_in_use >= memory_use().in_use);
+  }
+  CHECK(memory_use().in_use == before);
+}
+
+TEST_CASE("freed memory serves again: small blocks by size, large ones cut and joined") {
+  release_cached_memory();
+  { const Tensor warm = bytes(5000); }
+  { const Tensor warm = bytes(48 * kMiB); }
+  const std::uint64_t before = requests();
+
+  { const Tensor same = bytes(5000); }
+  CHECK(requests() == before);
+  { const Tensor other = bytes(5300); }
+  CHECK(requests() == before + 1);
+
+  std::vector<Tensor> parts;
+  for (int i = 0; i < 11; ++i) parts.push_back(bytes(4 * kMiB));
+  CHECK(requests() == before + 1);
+  // Whatever the order in which neighbours are freed, they end as one block.
+  for (const int i : {3, 1, 2, 10, 0, 5, 4, 9, 7, 8, 6}) parts[static_cast<std::size_t>(i)] = Tensor();
+  { const Tensor whole = bytes(47 * kMiB); }
+  CHECK(requests() == before + 1);
+}
+
+TEST_CASE("blocks do not overlap, and what they hold stays") {
+  release_cached_memory();
+  std::vector<Tensor> tensors;
+  Generator generator(1);
+  for (int round = 0; round < 300; ++round) {
+    const std::size_t place = generator.bits() % 12;
+    if (place >= tensors.size()) tensors.resize(place + 1);
+    const std::size_t size = 1 + generator.bits() % (2 * kMiB);
+    tensors[place] =
+        Tensor::full({static_cast<std::int64_t>(size)}, static_cast<double>(place), DType::uint8);
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      if (!tensors[i].defined()) continue;
+      const auto* data = tensors[i].data<std::uint8_t>();
+      CHECK(data[0] == i);
+      CHECK(data[tensors[i].numel() - 1] == i);
+    }
+  }
+}
+
+TEST_CASE("unused memory goes back when asked for") {
+  { const Tensor large = bytes(100 * kMiB), small = bytes(2000); }
+  CHECK(memory_use().cached >= 100 * kMiB);
+  const Tensor kept = bytes(kMiB);
+  release_cached_memory();
+  CHECK(memory_use().cached < 100 * kMiB);  // the rest of the segment that `kept` lies in
+}
