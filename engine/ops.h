@@ -146,11 +146,23 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
 Tensor softmax(const Tensor& x, std::int64_t dim);
 Tensor log_softmax(const Tensor& x, std::int64_t dim);
 enum class LossReduction { none, mean, sum };
-/// -log_probabilities[n, labels[n]]; log_probabilities (N, classes), labels (N) int64.
+/// -log_probabilities[n, labels[n]], times weight[labels[n]] if a weight (classes), a constant, is given;
+/// log_probabilities (N, classes), labels (N) int64. The mean is over the weights, as in PyTorch.
 Tensor nll_loss(const Tensor& log_probabilities, const Tensor& labels,
-                LossReduction reduction = LossReduction::mean);
-Tensor cross_entropy(const Tensor& logits, const Tensor& labels,
-                     LossReduction reduction = LossReduction::mean);
+                LossReduction reduction = LossReduction::mean, const Tensor& weight = {});
+struct CrossEntropyOptions {
+  LossReduction reduction = LossReduction::mean;
+  double label_smoothing = 0;  ///< share of the label that all classes split evenly, 0 to 1
+  Tensor weight = {};          ///< (classes), as in nll_loss
+};
+/// nll_loss of log_softmax(logits), logits (N, classes).
+Tensor cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options = {});
+inline Tensor cross_entropy(const Tensor& logits, const Tensor& labels, LossReduction reduction) {
+  return cross_entropy(logits, labels, CrossEntropyOptions{.reduction = reduction});
+}
+/// -(target log sigmoid(x) + (1 - target) log(1 - sigmoid(x))), element by element; same shapes.
+Tensor binary_cross_entropy_with_logits(const Tensor& x, const Tensor& target,
+                                        LossReduction reduction = LossReduction::mean);
 Tensor mse_loss(const Tensor& x, const Tensor& target, LossReduction reduction = LossReduction::mean);
 
 // --- shape (ops/view.cpp: no copy; ops/join.cpp and ops/index.cpp: copies) ---

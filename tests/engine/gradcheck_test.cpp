@@ -207,6 +207,7 @@ TEST_CASE("[hook-48] batch norm, training and evaluation") {
 TEST_CASE("[hook-48] softmax and losses") {
   const Tensor x = leaf({3, 4}, 1);
   const Tensor labels = Tensor::from<std::int64_t>({2, 0, 3}, {3});
+  const Tensor weight = Tensor::from<double>({0.5, 1, 2, 0.25}, {4});
   check({
       {"softmax last", GRAPNEL_UNARY(pow(softmax(in[0], -1), 2)), {x}},
       {"softmax first", GRAPNEL_UNARY(pow(softmax(in[0], 0), 2)), {x}},
@@ -216,6 +217,25 @@ TEST_CASE("[hook-48] softmax and losses") {
        [labels](const Tensors& t) { return cross_entropy(t[0], labels, LossReduction::none); },
        {x}},
       {"nll sum", [labels](const Tensors& t) { return nll_loss(t[0], labels, LossReduction::sum); }, {x}},
+      {"weighted nll",
+       [=](const Tensors& t) { return nll_loss(t[0], labels, LossReduction::mean, weight); },
+       {x}},
+      {"weighted and smoothed cross_entropy",
+       [=](const Tensors& t) {
+         return cross_entropy(t[0], labels, {.label_smoothing = 0.2, .weight = weight});
+       },
+       {x}},
+      {"smoothed cross_entropy per row",
+       [=](const Tensors& t) {
+         return cross_entropy(t[0], labels, {.reduction = LossReduction::none, .label_smoothing = 0.2});
+       },
+       {x}},
+      {"bce with logits",
+       GRAPNEL_UNARY(binary_cross_entropy_with_logits(in[0], in[1], LossReduction::sum)),
+       {x, leaf({3, 4}, 2, 0, 1)}},
+      {"bce with logits at zero",
+       GRAPNEL_UNARY(binary_cross_entropy_with_logits(in[0], in[1])),
+       {Tensor::zeros({3}, DType::float64).set_requires_grad(), leaf({3}, 2, 0, 1)}},
       {"mse", GRAPNEL_UNARY(mse_loss(in[0], in[1])), {x, leaf({3, 4}, 2)}},
       {"dropout with a fixed seed",
        [](const Tensors& t) {

@@ -54,6 +54,12 @@ Function adaptive(std::int64_t height, std::int64_t width) {
   return [=](const Tensors& x) -> Tensors { return {adaptive_avg_pool2d(x[0], height, width)}; };
 }
 
+Function label_loss(LossReduction reduction, double label_smoothing, bool weighted) {
+  return [=](const Tensors& x) -> Tensors {
+    return {cross_entropy(x[0], x[1], {reduction, label_smoothing, weighted ? x[2] : Tensor()})};
+  };
+}
+
 Function resize(std::int64_t height, std::int64_t width, Resample mode, bool align_corners = false) {
   return [=](const Tensors& x) -> Tensors { return {interpolate(x[0], height, width, mode, align_corners)}; };
 }
@@ -189,6 +195,18 @@ const std::map<std::string, Function>& functions() {
       {"cross_entropy", CASE(cross_entropy(x[0], x[1]))},
       {"cross_entropy sum", CASE(cross_entropy(x[0], x[1], LossReduction::sum))},
       {"cross_entropy none", CASE(cross_entropy(x[0], x[1], LossReduction::none))},
+      {"nll_loss weighted", CASE(nll_loss(x[0], x[1], LossReduction::mean, x[2]))},
+      {"nll_loss weighted sum", CASE(nll_loss(x[0], x[1], LossReduction::sum, x[2]))},
+      {"cross_entropy weighted none", label_loss(LossReduction::none, 0, true)},
+      {"cross_entropy smoothed", label_loss(LossReduction::mean, 0.1, false)},
+      {"cross_entropy weighted smoothed mean", label_loss(LossReduction::mean, 0.3, true)},
+      {"cross_entropy weighted smoothed sum", label_loss(LossReduction::sum, 0.3, true)},
+      {"cross_entropy weighted smoothed none", label_loss(LossReduction::none, 0.3, true)},
+      {"bce with logits", CASE(binary_cross_entropy_with_logits(x[0], x[1]))},
+      {"bce with logits sum of large values",
+       CASE(binary_cross_entropy_with_logits(x[0], x[1], LossReduction::sum))},
+      {"bce with logits none through zero",
+       CASE(binary_cross_entropy_with_logits(x[0], x[1].to(x[0].dtype()), LossReduction::none))},
       {"mse_loss", CASE(mse_loss(x[0], x[1]))},
       {"mse_loss sum", CASE(mse_loss(x[0], x[1], LossReduction::sum))},
       {"mse_loss none", CASE(mse_loss(x[0], x[1], LossReduction::none))},

@@ -151,6 +151,17 @@ TEST_CASE("wrong shapes are named with what was expected") {
                        doctest::Contains("more than one value per channel"), ShapeError);
   CHECK_THROWS_WITH_AS(cross_entropy(Tensor::ones({2, 3}), Tensor::from<std::int64_t>({0, 3}, {2})),
                        doctest::Contains("label 3 is outside 0..2"), ShapeError);
+  CHECK_THROWS_WITH_AS(nll_loss(Tensor::ones({2, 3}), Tensor::zeros({2}, DType::int64), LossReduction::mean,
+                                Tensor::ones({2})),
+                       "nll_loss: expected a weight for each of 3 classes, got shape (2,)", ShapeError);
+  CHECK_THROWS_WITH_AS(cross_entropy(Tensor::ones({2, 3}), Tensor::zeros({2}, DType::int64),
+                                     {.weight = Tensor::ones({3}, DType::float64)}),
+                       doctest::Contains("cross_entropy"), TypeError);
+  CHECK_THROWS_WITH_AS(
+      cross_entropy(Tensor::ones({2, 3}), Tensor::zeros({2}, DType::int64), {.label_smoothing = 1.5}),
+      "cross_entropy: label_smoothing is 1.500000, expected 0 to 1", Error);
+  CHECK_THROWS_WITH_AS(binary_cross_entropy_with_logits(Tensor::ones({2, 3}), Tensor::ones({3})),
+                       doctest::Contains("of shape (2, 3), got shape (3,)"), ShapeError);
   CHECK_THROWS_WITH_AS(index_select(Tensor::ones({2}), 0, Tensor::from<std::int64_t>({2}, {1})),
                        doctest::Contains("outside 0..1"), ShapeError);
   CHECK_THROWS_WITH_AS(cat({Tensor::ones({2, 3}), Tensor::ones({3, 2})}),

@@ -191,6 +191,22 @@ case("nll_loss none", [real(4, 5), index(4, limit=5)], lambda x, y: F.nll_loss(x
 case("cross_entropy", [real(4, 5, scale=4.0), index(4, limit=5)], F.cross_entropy)
 case("cross_entropy sum", [real(4, 5), index(4, limit=5)], lambda x, y: F.cross_entropy(x, y, reduction="sum"))
 case("cross_entropy none", [real(4, 5), index(4, limit=5)], lambda x, y: F.cross_entropy(x, y, reduction="none"))
+case("nll_loss weighted", [real(4, 5), index(4, limit=5), constant(5, **positive)],
+     lambda x, y, w: F.nll_loss(x, y, w))
+case("nll_loss weighted sum", [real(4, 5), index(4, limit=5), constant(5, **positive)],
+     lambda x, y, w: F.nll_loss(x, y, w, reduction="sum"))
+case("cross_entropy weighted none", [real(4, 5), index(4, limit=5), constant(5, **positive)],
+     lambda x, y, w: F.cross_entropy(x, y, w, reduction="none"))
+case("cross_entropy smoothed", [real(4, 5, scale=4.0), index(4, limit=5)],
+     lambda x, y: F.cross_entropy(x, y, label_smoothing=0.1))
+for reduction in ("mean", "sum", "none"):
+    case(f"cross_entropy weighted smoothed {reduction}", [real(4, 5), index(4, limit=5), constant(5, **positive)],
+         lambda x, y, w, reduction=reduction: F.cross_entropy(x, y, w, reduction=reduction, label_smoothing=0.3))
+case("bce with logits", [real(3, 4, scale=4.0), real(3, 4, scale=0.5, shift=0.5)], F.binary_cross_entropy_with_logits)
+case("bce with logits sum of large values", [real(3, 4, scale=200.0), real(3, 4, scale=0.5, shift=0.5)],
+     lambda x, y: F.binary_cross_entropy_with_logits(x, y, reduction="sum"))
+case("bce with logits none through zero", [steps(9), ("index", (9,), 2, 0)],
+     lambda x, y: F.binary_cross_entropy_with_logits(x, y.to(x.dtype), reduction="none"))
 case("mse_loss", [real(3, 4), real(3, 4)], F.mse_loss)
 case("mse_loss sum", [real(3, 4), real(3, 4)], lambda x, y: F.mse_loss(x, y, reduction="sum"))
 case("mse_loss none", [real(3, 4), real(3, 4)], lambda x, y: F.mse_loss(x, y, reduction="none"))
