@@ -111,6 +111,23 @@ struct Interpolate {
   bool align_corners;  // bilinear only
 };
 
+/// g' = g + weight_decay * p, v = momentum * v + (1 - dampening) * g', and p -= lr * (nesterov ? g' +
+/// momentum
+/// * v : v), or lr * g' where there is no v.
+struct SGDStep {
+  double lr, momentum, dampening, weight_decay;
+  bool nesterov;
+};
+
+/// g' = g + weight_decay * p, or if decoupled g' = g and p *= 1 - lr * weight_decay. Then
+/// m = beta1 * m + (1 - beta1) * g', v = beta2 * v + (1 - beta2) * g'^2 and
+/// p -= lr * (m / correction1) / (sqrt(v / correction2) + eps).
+struct AdamStep {
+  double lr, beta1, beta2, eps, weight_decay;
+  bool decoupled;
+  double correction1, correction2;  // 1 - beta^step
+};
+
 /// Kernels for one floating element type T (float or double).
 template <class T>
 struct FloatKernels {
@@ -176,6 +193,10 @@ struct FloatKernels {
   // index (outer, inner) = position of the first maximum (NaN counts as largest) along `size` of dense x
   // (outer, size, inner)
   void (*argmax)(std::int64_t outer, std::int64_t size, std::int64_t inner, std::int64_t* index, const T* x);
+
+  // One step over `count` dense elements: p, v and m change. v may be null for SGD.
+  void (*sgd)(const SGDStep& step, std::int64_t count, T* p, const T* g, T* v);
+  void (*adam)(const AdamStep& step, std::int64_t count, T* p, const T* g, T* m, T* v);
 };
 
 /// Everything one backend can do.

@@ -12,6 +12,7 @@
 #include "grapnel/kernels/index/index.h"
 #include "grapnel/kernels/interpolate/interpolate.h"
 #include "grapnel/kernels/kernels.h"
+#include "grapnel/kernels/optim/optim.h"
 #include "grapnel/kernels/pool2d/pool2d.h"
 #include "grapnel/kernels/reduce/reduce.h"
 #include "grapnel/kernels/softmax/softmax.h"
@@ -43,6 +44,7 @@ void fill_all(FloatKernels<T>& table, Isa isa) {
   fill_batch_norm(table, isa);
   fill_softmax(table, isa);
   fill_interpolate(table, isa);
+  fill_optim(table, isa);
 }
 
 struct Tables {

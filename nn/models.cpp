@@ -12,14 +12,14 @@ struct Model {
   const char* name;
   std::shared_ptr<Module> (*make)(const NetOptions&);
   const char* width_weight;  // its rows are NetOptions::width
-  const char* class_weight;  // its rows are the classes
+  const char* last_layer;    // the rows of its weight are the classes
   const char* cam_layer;
 };
 
 constexpr Model kModels[] = {
-    {"resnet18", resnet18, "conv1.weight", "fc.weight", "layer4"},
-    {"resnet34", resnet34, "conv1.weight", "fc.weight", "layer4"},
-    {"vgg16", vgg16, "features.0.weight", "classifier.6.weight", "features.29"},
+    {"resnet18", resnet18, "conv1.weight", "fc", "layer4"},
+    {"resnet34", resnet34, "conv1.weight", "fc", "layer4"},
+    {"vgg16", vgg16, "features.0.weight", "classifier.6", "features.29"},
 };
 
 const Model& find(const std::string& name) {
@@ -55,12 +55,16 @@ std::shared_ptr<Module> make_model(const std::string& name, const NetOptions& op
 
 std::int64_t num_classes_of(const std::string& name, const NamedTensors& state) {
   const Model& model = find(name);
-  return rows_of(model.class_weight, model, state);
+  return rows_of(model.last_layer + std::string(".weight"), model, state);
 }
 
 std::int64_t width_of(const std::string& name, const NamedTensors& state) {
   const Model& model = find(name);
   return rows_of(model.width_weight, model, state);
+}
+
+std::string last_layer(const std::string& name) {
+  return find(name).last_layer;
 }
 
 std::string default_cam_layer(const std::string& name) {

@@ -22,6 +22,9 @@ std::int64_t num_classes_of(const std::string& name, const NamedTensors& state);
 /// NetOptions::width: rows of the first convolution's weight. Throws NameError as above.
 std::int64_t width_of(const std::string& name, const NamedTensors& state);
 
+/// The linear layer that gives the logits: "fc" or "classifier.6".
+std::string last_layer(const std::string& name);
+
 /// The layer whose output class activation maps explain: "layer4" or, the last activation map, "features.29".
 std::string default_cam_layer(const std::string& name);
 

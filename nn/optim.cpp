@@ -3,7 +3,6 @@
 #include <unordered_set>
 
 #include "grapnel/engine/grad_mode.h"
-#include "grapnel/engine/ops.h"
 #include "grapnel/nn/module_hooks.h"
 
 namespace grapnel::nn {
@@ -16,9 +15,15 @@ HookHandle add(HookList<StepHook>& list, const char* kind, StepHook hook, std::s
 
 }  // namespace
 
-// --- any optimizer ---
-
-Optimizer::Optimizer(Tensors parameters) : parameters_(std::move(parameters)) {
+Optimizer::Optimizer(const std::vector<Group>& groups, std::vector<std::string> slots)
+    : slot_names_(std::move(slots)) {
+  for (std::size_t group = 0; group < groups.size(); ++group) {
+    for (const Tensor& parameter : groups[group].parameters) {
+      parameters_.push_back(parameter);
+      group_of_.push_back(group);
+    }
+    initial_lrs_.push_back(groups[group].initial_lr);
+  }
   if (parameters_.empty()) throw AutogradError("Optimizer: got no parameters, expected at least one");
   std::unordered_set<const TensorImpl*> seen;
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
@@ -30,6 +35,7 @@ Optimizer::Optimizer(Tensors parameters) : parameters_(std::move(parameters)) {
                           ", expected a leaf that requires one");
     if (!seen.insert(parameter.impl().get()).second) throw AutogradError(which + "is in the list twice");
   }
+  histories_.assign(parameters_.size(), {0, Tensors(slot_names_.size())});
 }
 
 void Optimizer::zero_grad() {
@@ -40,11 +46,37 @@ void Optimizer::step() {
   run(pre_hooks_, "step pre hook");
   {
     NoGrad no_grad;
-    for (std::size_t i = 0; i < parameters_.size(); ++i)
-      if (const Tensor gradient = parameters_[i].grad(); gradient.defined())
-        update(i, parameters_[i], gradient.detach());
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      const Tensor& parameter = parameters_[i];
+      const Tensor gradient = parameter.grad();
+      if (!gradient.defined()) continue;
+      ++histories_[i].step;
+      const Tensor rows = parameter.contiguous();  // itself, but for unusual strides
+      update(group_of_[i], rows, gradient.contiguous(), histories_[i]);
+      if (rows.is_same(parameter))
+        parameter.storage()->bump_version();
+      else
+        parameter.copy_(rows);
+    }
   }
   run(post_hooks_, "step post hook");
+}
+
+double Optimizer::initial_lr(std::size_t group) const {
+  check_group(group);
+  return initial_lrs_[group];
+}
+
+void Optimizer::check_group(std::size_t group) const {
+  if (group >= group_count())
+    throw NameError("Optimizer: no group " + std::to_string(group) + "; there are " +
+                    std::to_string(group_count()) + ", counted from 0");
+}
+
+void Optimizer::check_not_negative(const char* optimizer, const char* setting, double value) {
+  if (!(value >= 0))
+    throw Error(std::string(optimizer) + ": " + setting + " is " + std::to_string(value) +
+                ", expected at least 0");
 }
 
 HookHandle Optimizer::register_step_pre_hook(StepHook hook, std::string name) {
@@ -58,32 +90,6 @@ HookHandle Optimizer::register_step_post_hook(StepHook hook, std::string name) {
 void Optimizer::run(const HookList<StepHook>& hooks, const char* kind) {
   for (const auto& hook : hooks.snapshot())
     hook->run(kind, "", [this](const StepHook& function) { function(*this); });
-}
-
-// --- SGD ---
-
-SGD::SGD(Tensors parameters, const SGDOptions& settings)
-    : Optimizer(std::move(parameters)), options(settings), velocity_(this->parameters().size()) {
-  const auto check = [](const char* name, double value) {
-    if (!(value >= 0))
-      throw Error("SGD: " + std::string(name) + " is " + std::to_string(value) + ", expected at least 0");
-  };
-  check("lr", options.lr);
-  check("momentum", options.momentum);
-  check("weight_decay", options.weight_decay);
-  if (options.nesterov && (options.momentum == 0 || options.dampening != 0))
-    throw Error("SGD: nesterov needs a momentum above 0 and no dampening, got momentum " +
-                std::to_string(options.momentum) + " and dampening " + std::to_string(options.dampening));
-}
-
-void SGD::update(std::size_t i, const Tensor& parameter, const Tensor& gradient) {
-  Tensor g = options.weight_decay == 0 ? gradient : gradient + parameter * options.weight_decay;
-  if (options.momentum != 0) {
-    Tensor& v = velocity_[i];
-    v = v.defined() ? v * options.momentum + g * (1 - options.dampening) : g.clone();
-    g = options.nesterov ? g + v * options.momentum : v;
-  }
-  add_(parameter, g * -options.lr);
 }
 
 }  // namespace grapnel::nn

@@ -1,10 +1,12 @@
-// Optimizers: values against PyTorch (golden/make_sgd.py), hooks around steps, wrong uses.
-#include "grapnel/nn/optim.h"
+// Optimizers: values against PyTorch (golden/make_sgd.py), hooks around steps, wrong
+// uses.
+#include "grapnel/nn/sgd.h"
 
 #include <limits>
 #include <sstream>
 
 #include "grapnel/engine/grad_mode.h"
+#include "grapnel/nn/adam.h"
 #include "nn/any_hook.h"
 #include "nn/scenario.h"
 
@@ -81,7 +83,7 @@ TEST_CASE("Optimizer: a step is not recorded, keeps gradients, and skips what ha
 TEST_CASE("Optimizer: settings may be changed between steps") {
   const Tensor p = with_gradient(3);
   SGD optimizer({p}, {.lr = 1});
-  optimizer.options.lr = 0.5;
+  optimizer.options().lr = 0.5;
   optimizer.step();
   CHECK(p.item() == 2.5);
 }
@@ -173,6 +175,13 @@ TEST_CASE("Optimizer: wrong uses say what came and what was expected") {
   CHECK(refuses({p}, {.lr = -1}) == "SGD: lr is -1.000000, expected at least 0");
   CHECK(refuses({p}, {.momentum = -1}) == "SGD: momentum is -1.000000, expected at least 0");
   CHECK(refuses({p}, {.weight_decay = -1}) == "SGD: weight_decay is -1.000000, expected at least 0");
+  const auto adam_refuses = [&p](nn::AdamOptions options) {
+    return message_of<Error>([&] { nn::AdamW({p}, options); });
+  };
+  CHECK(adam_refuses({.lr = -1}) == "AdamW: lr is -1.000000, expected at least 0");
+  CHECK(adam_refuses({.eps = -1}) == "AdamW: eps is -1.000000, expected at least 0");
+  CHECK(adam_refuses({.weight_decay = -1}) == "AdamW: weight_decay is -1.000000, expected at least 0");
+  CHECK(adam_refuses({.betas = {0.9, 1}}) == "AdamW: a beta is 1.000000, expected at least 0 and below 1");
   CHECK(refuses({p}, {.nesterov = true}) ==
         "SGD: nesterov needs a momentum above 0 and no dampening, got momentum 0.000000 and dampening "
         "0.000000");

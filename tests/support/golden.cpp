@@ -136,6 +136,20 @@ GoldenNetwork read_network(const std::string& net) {
   return result;
 }
 
+GoldenTraining read_training() {
+  Reader reader("training.txt");
+  GoldenTraining result;
+  for (std::string key = reader.word(); key != "end"; key = reader.word()) {
+    if (key == "loss")
+      result.losses.push_back(reader.number());
+    else if (key == "state")
+      result.state.push_back(read_digest(reader));
+    else
+      reader.fail("unknown key '" + key + "'");
+  }
+  return result;
+}
+
 std::vector<GoldenOperation> read_operations() {
   Reader reader("ops.txt");
   std::vector<GoldenOperation> result;

@@ -1,7 +1,7 @@
 // Hooks around an optimizer's step: gradients are clipped before it, and steps are counted after it.
 #include "example.h"
 #include "grapnel/engine/ops.h"
-#include "grapnel/nn/optim.h"
+#include "grapnel/nn/sgd.h"
 
 using namespace grapnel;
 

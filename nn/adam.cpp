@@ -1,0 +1,49 @@
+#include "grapnel/nn/adam.h"
+
+#include <cmath>
+
+#include "grapnel/engine/backend.h"
+
+namespace grapnel::nn {
+
+Adam::Adam(Tensors parameters, const AdamOptions& options) : Adam(Groups{{std::move(parameters), options}}) {}
+Adam::Adam(const Groups& groups) : Adam(groups, false) {}
+AdamW::AdamW(Tensors parameters, const AdamOptions& options)
+    : AdamW(Groups{{std::move(parameters), options}}) {}
+AdamW::AdamW(const Groups& groups) : Adam(groups, true) {}
+
+Adam::Adam(const Groups& groups, bool decoupled)
+    : GroupedOptimizer(groups, {"exp_avg", "exp_avg_sq"}), decoupled_(decoupled) {
+  const char* name = decoupled ? "AdamW" : "Adam";
+  for (const auto& [parameters, options] : groups) {
+    check_not_negative(name, "lr", options.lr);
+    check_not_negative(name, "eps", options.eps);
+    check_not_negative(name, "weight_decay", options.weight_decay.value_or(0));
+    for (const double beta : {options.betas.first, options.betas.second})
+      if (!(beta >= 0 && beta < 1))
+        throw Error(std::string(name) + ": a beta is " + std::to_string(beta) +
+                    ", expected at least 0 and below 1");
+  }
+}
+
+void Adam::update(std::size_t group, const Tensor& parameter, const Tensor& gradient, History& history) {
+  const AdamOptions& set = options(group);
+  for (Tensor& slot : history.slots)
+    if (!slot.defined()) slot = Tensor::zeros(parameter.shape(), parameter.dtype());
+  const auto t = static_cast<double>(history.step);
+  const auto [beta1, beta2] = set.betas;
+  const kernels::AdamStep step{set.lr,
+                               beta1,
+                               beta2,
+                               set.eps,
+                               set.weight_decay.value_or(decoupled_ ? 1e-2 : 0),
+                               decoupled_,
+                               1 - std::pow(beta1, t),
+                               1 - std::pow(beta2, t)};
+  dispatch("Adam", parameter, [&]<class T>(T) {
+    kernels_of<T>().adam(step, parameter.numel(), parameter.data<T>(), gradient.data<T>(),
+                         history.slots[0].data<T>(), history.slots[1].data<T>());
+  });
+}
+
+}  // namespace grapnel::nn

@@ -1,0 +1,71 @@
+"""Writes training.txt: twenty steps of PyTorch's SGD on a narrow ResNet18 in training mode, in float64.
+
+Weights, statistics, pictures and labels come from formula.py; four batches follow each other again and again.
+../nn/training_test.cpp plays the same. Kept are the loss before each step and a digest of every parameter and buffer
+after the last one. Prints what float32 makes of it here.
+"""
+import pathlib
+
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.resnet import BasicBlock
+
+import formula
+
+WIDTH, CLASSES, SIZE, BATCH, BATCHES, STEPS = 8, 10, 64, 16, 4, 20
+SETTINGS = dict(lr=0.01, momentum=0.9, weight_decay=5e-4)
+
+
+def narrow_resnet18(width, classes):
+    net = torchvision.models.resnet18(weights=None, num_classes=classes)
+    net.inplanes = width
+    net.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+    net.bn1 = nn.BatchNorm2d(width)
+    for stage in range(4):
+        setattr(net, f"layer{stage + 1}", net._make_layer(BasicBlock, width << stage, 2, stride=1 + (stage > 0)))
+    net.fc = nn.Linear(width << 3, classes)
+    return net
+
+
+def train(dtype):
+    net = narrow_resnet18(WIDTH, CLASSES)
+    with torch.no_grad():
+        for name, tensor in net.state_dict().items():
+            tensor.copy_(torch.tensor(formula.network_tensor(name, tuple(tensor.shape))))
+    net.to(dtype).train()
+    optimizer = torch.optim.SGD(net.parameters(), **SETTINGS)
+    losses = []
+    for step in range(STEPS):
+        batch = step % BATCHES
+        x = torch.from_numpy(formula.reals(f"pictures {batch}", (BATCH, 3, SIZE, SIZE), 3**0.5)).to(dtype)
+        y = torch.from_numpy(formula.integers(f"labels {batch}", (BATCH,), CLASSES))
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, {name: tensor.double().numpy() for name, tensor in net.state_dict().items()}
+
+
+def main():
+    torch.set_num_threads(1)
+    losses, state = train(torch.float64)
+    rough_losses, rough_state = train(torch.float32)
+    worst_loss = max(abs(a - b) / b for a, b in zip(rough_losses, losses))
+    error = {k: ((rough_state[k] - v) ** 2).sum() ** 0.5 / ((v**2).sum() ** 0.5) for k, v in state.items()}
+    worst = max(error, key=error.get)
+    print(f"float32: losses within {worst_loss:.1e}, state within {error[worst]:.1e} ({worst})")
+    print("losses", *(f"{loss:.4f}" for loss in losses))
+
+    lines = [f"# torch {torch.__version__.split('+')[0]}", *(f"loss {loss!r}" for loss in losses)]
+    for name, value in state.items():
+        norm, projections = formula.digest(value)
+        numbers = " ".join(f"{number:.10g}" for number in [norm, *projections])
+        lines.append(f"state {name} {value.ndim} {' '.join(map(str, value.shape))} {numbers}".replace("  ", " "))
+    lines.append("end")
+    pathlib.Path(__file__).with_name("training.txt").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
