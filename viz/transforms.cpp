@@ -36,6 +36,15 @@ int crop_start(int size, int crop) {
 /// 256 values of one channel.
 using Levels = std::array<float, 256>;
 
+/// ToTensor and Normalize of every byte, a table a channel.
+std::array<Levels, 3> normalized_levels(const Preprocess& options) {
+  std::array<Levels, 3> levels;
+  for (std::size_t c = 0; c < 3; ++c)
+    for (std::size_t value = 0; value < 256; ++value)
+      levels[c][value] = (static_cast<float>(value) / 255.0f - options.mean[c]) / options.std[c];
+  return levels;
+}
+
 Tensor to_planes(const Image& image, int channels, const std::array<Levels, 3>& levels) {
   Tensor out = Tensor::empty({1, channels, image.height(), image.width()});
   float* plane = out.data<float>();
@@ -88,11 +97,26 @@ Tensor to_tensor(const Image& image) {
 
 Tensor normalize(const Image& image, const Preprocess& options) {
   require_picture("normalize", image);
-  std::array<Levels, 3> levels;
-  for (std::size_t c = 0; c < 3; ++c)
-    for (std::size_t value = 0; value < 256; ++value)
-      levels[c][value] = (static_cast<float>(value) / 255.0f - options.mean[c]) / options.std[c];
-  return to_planes(image, 3, levels);
+  return to_planes(image, 3, normalized_levels(options));
+}
+
+Tensor normalize(std::span<const Image> images, const Preprocess& options) {
+  if (images.empty()) throw ShapeError("normalize: there is no picture");
+  const int height = images[0].height(), width = images[0].width();
+  const std::array<Levels, 3> levels = normalized_levels(options);
+  Tensor out = Tensor::empty({static_cast<std::int64_t>(images.size()), 3, height, width}, DType::float32,
+                             MemoryFormat::channels_last);
+  float* next = out.data<float>();
+  for (const Image& image : images) {
+    require_picture("normalize", image);
+    if (image.channels() != 3 || image.height() != height || image.width() != width)
+      throw ShapeError("normalize: got a picture of " + to_string(image) + " beside the first of " +
+                       to_string(images[0]) + "; a batch holds RGB pictures of one size");
+    const std::uint8_t* in = image.pixels().data();
+    for (const std::uint8_t* end = in + image.pixels().size(); in != end; in += 3, next += 3)
+      for (std::size_t c = 0; c < 3; ++c) next[c] = levels[c][in[c]];
+  }
+  return out;
 }
 
 Image preprocess_image(const Image& image, const Preprocess& options) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 
 #include "grapnel/engine/tensor.h"
 #include "grapnel/viz/image.h"
@@ -45,5 +46,9 @@ Tensor preprocess(const Image& image, const Preprocess& options = {});
 
 /// torchvision's ToTensor and Normalize without resizing: (1,3,H,W) of an RGB or grey picture.
 Tensor normalize(const Image& image, const Preprocess& options = {});
+
+/// The same for RGB pictures of one size: (N,3,H,W), channels last. Throws ShapeError for other pictures and
+/// for none.
+Tensor normalize(std::span<const Image> images, const Preprocess& options = {});
 
 }  // namespace grapnel::viz

@@ -82,6 +82,30 @@ def preprocessing():
     expect("normalize", data=transforms.Normalize(MEAN, STD)(tensor).numpy().tobytes())
 
 
+def colors():
+    for kind, factors in (("brightness", (0, 0.4, 1, 1.7)), ("contrast", (0, 0.6, 1, 1.35)), ("saturation", (0, 0.3, 1, 1.9)),
+                          ("hue", (-0.5, -0.17, 0, 0.05, 0.31))):
+        for factor in factors:
+            out = getattr(functional, f"adjust_{kind}")(picture("colors", 61, 83), factor)
+            expect(kind, factor, data=out.tobytes())
+    for mode in ("constant", "reflect"):
+        for top, left in ((0, 0), (3, 1), (8, 8)):
+            out = functional.crop(functional.pad(picture("colors", 12, 12), 4, padding_mode=mode), top, left, 12, 12)
+            expect("pad", mode, top, left, data=out.tobytes())
+
+
+def random_crops():
+    """Means and deviations, over 20,000 draws: share of the area, logarithm of width / height, left edge."""
+    for h, w, low in ((200, 240, 0.08), (200, 240, 0.5), (120, 250, 0.6)):
+        torch.manual_seed(1)
+        image = torch.empty(3, h, w)
+        draws = [transforms.RandomResizedCrop.get_params(image, [low, 1], [3 / 4, 4 / 3]) for _ in range(20000)]
+        _, left, heights, widths = np.array(draws, dtype=float).T
+        area, ratio = heights * widths / (h * w), np.log(widths / heights)
+        values = (area.mean(), area.std(), ratio.mean(), ratio.std(), left.mean())
+        lines.append(" ".join(map(str, ["random_crop", h, w, low, *(f"{v:.5f}" for v in values)])))
+
+
 def maps():
     for h, w, oh, ow in ((7, 7, 28, 28), (14, 10, 33, 47), (9, 9, 4, 5)):
         values = torch.from_numpy(formula.reals("map", (1, 1, h, w)))
@@ -177,6 +201,6 @@ def versions():
 
 
 if __name__ == "__main__":
-    for make in (resizes, crops, preprocessing, maps, colormaps, overlays, grids, pictures):
+    for make in (resizes, crops, preprocessing, colors, random_crops, maps, colormaps, overlays, grids, pictures):
         make()
     (HERE / "expected.txt").write_text(f"# Made by make_golden.py with {versions()}.\n" + "\n".join(lines) + "\n")
