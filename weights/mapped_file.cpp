@@ -35,11 +35,21 @@ MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
   if (!S_ISREG(status.st_mode)) throw FileError(path_ + ": not a regular file, expected a weight file");
   if (status.st_size == 0) throw FileError(path_ + ": the file is empty, expected a weight file");
 
-  size_ = static_cast<std::uint64_t>(status.st_size);
+  map(static_cast<std::uint64_t>(status.st_size), MAP_PRIVATE, file.value);
+}
+
+MappedFile::MappedFile(std::string name, std::span<const std::byte> bytes) : path_(std::move(name)) {
+  if (bytes.empty()) throw FileError(path_ + ": is empty, expected the bytes of a weight file");
+  map(bytes.size(), MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  std::memcpy(data_, bytes.data(), bytes.size());
+}
+
+void MappedFile::map(std::uint64_t size, int flags, int file) {
   // Nothing is reserved for pages that may never be written.
-  void* data = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file.value, 0);
+  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, file, 0);
   if (data == MAP_FAILED) throw FileError(path_ + ": cannot map: " + std::strerror(errno));
   data_ = static_cast<std::byte*>(data);
+  size_ = size;
 }
 
 MappedFile::~MappedFile() {

@@ -7,17 +7,21 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
 
 namespace grapnel::weights {
 
-/// A regular file mapped privately: readable and writable, but what is written stays in this process.
+/// A regular file mapped privately, or a copy of bytes: readable and writable, but what is written stays in this
+/// process.
 class MappedFile {
  public:
   /// Throws FileError if there is no such regular file, it is empty, or it cannot be mapped.
   explicit MappedFile(std::string path);
+  /// A copy of `bytes`; `name` stands for the path in messages. Throws FileError if there are none.
+  MappedFile(std::string name, std::span<const std::byte> bytes);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -27,6 +31,8 @@ class MappedFile {
   std::uint64_t size() const { return size_; }
 
  private:
+  void map(std::uint64_t size, int flags, int file);
+
   std::string path_;
   std::byte* data_ = nullptr;
   std::uint64_t size_ = 0;

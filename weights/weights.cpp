@@ -43,12 +43,20 @@ void strip_prefix(NamedTensors& tensors) {
   for (auto& [name, tensor] : tensors) name.erase(0, kPrefix.size());
 }
 
+StateFile read_unwrapped(const FilePtr& file, const ReadOptions& options) {
+  StateFile result = read_by_content(file, options);
+  if (options.unwrap) strip_prefix(result.tensors);
+  return result;
+}
+
 }  // namespace
 
 StateFile read(const std::string& path, const ReadOptions& options) {
-  StateFile result = read_by_content(std::make_shared<MappedFile>(path), options);
-  if (options.unwrap) strip_prefix(result.tensors);
-  return result;
+  return read_unwrapped(std::make_shared<MappedFile>(path), options);
+}
+
+StateFile read(std::span<const std::byte> bytes, const std::string& name, const ReadOptions& options) {
+  return read_unwrapped(std::make_shared<MappedFile>(name, bytes), options);
 }
 
 }  // namespace grapnel::weights

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -56,6 +57,12 @@ struct StateFile {
 /// tensors live; replacing it by a rename is fine. Throws FileError, "FILE: entry E, offset O: what came,
 /// what was expected" (offset from the start of the file).
 StateFile read(const std::string& path, const ReadOptions& options = {});
+
+/// The same of a file's bytes in memory, which are copied; `name` stands for the file in messages.
+StateFile read(std::span<const std::byte> bytes, const std::string& name, const ReadOptions& options = {});
+
+/// The network that comes with the library, in safetensors: builtin/README.md. Its metadata says what it is.
+std::span<const std::byte> builtin_model();
 
 /// Writes a safetensors file: tensors are listed in the given order, their data is aligned for mapping, and
 /// equal input gives equal bytes. The file appears complete or not at all. Tensors that share memory are

@@ -29,8 +29,23 @@ Workshop::~Workshop() {
 }
 
 Run Workshop::grapnel(const std::string& arguments) const {
-  const std::string command = "cd '" + folder_.string() + "' && XDG_CACHE_HOME='" + folder_.string() +
-                              "' '" GRAPNEL_PROGRAM "' " + arguments + " >stdout.txt 2>stderr.txt";
+  return run("'" GRAPNEL_PROGRAM "'", arguments);
+}
+
+Run Workshop::interrupted(const std::string& arguments, double seconds) const {
+  return run("timeout --preserve-status -s INT " + std::to_string(seconds) + " '" GRAPNEL_PROGRAM "'",
+             arguments);
+}
+
+Run Workshop::with_little_room(const std::string& arguments, int kib) const {
+  return run("sh -c 'trap \"\" XFSZ; ulimit -f " + std::to_string(2 * kib) +
+                 "; exec \"$0\" \"$@\"' '" GRAPNEL_PROGRAM "'",
+             arguments);
+}
+
+Run Workshop::run(const std::string& program, const std::string& arguments) const {
+  const std::string command = "cd '" + folder_.string() + "' && XDG_CACHE_HOME='" + folder_.string() + "' " +
+                              program + " " + arguments + " >stdout.txt 2>stderr.txt";
   const int status = std::system(command.c_str());
   REQUIRE(WIFEXITED(status));
   return {WEXITSTATUS(status), text("stdout.txt"), text("stderr.txt")};

@@ -27,6 +27,10 @@ class Workshop {
 
   /// Runs `grapnel ARGUMENTS` (words of a shell command) in the folder, which is also its cache folder.
   Run grapnel(const std::string& arguments) const;
+  /// The same, with Ctrl-C after so many seconds if it still runs.
+  Run interrupted(const std::string& arguments, double seconds) const;
+  /// The same where no file may grow beyond so many KiB, as if the disk were full.
+  Run with_little_room(const std::string& arguments, int kib) const;
   std::filesystem::path path(const std::string& name) const { return folder_ / name; }
   std::string text(const std::string& name) const;
   void write_text(const std::string& name, const std::string& content) const;
@@ -39,6 +43,8 @@ class Workshop {
   void make_picture(const std::string& name, int height, int width, int seed = 0) const;
 
  private:
+  Run run(const std::string& program, const std::string& arguments) const;
+
   std::filesystem::path folder_;
 };
 

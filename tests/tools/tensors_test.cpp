@@ -158,7 +158,9 @@ TEST_CASE("summary counts as published") {
   CHECK(report["parameters"] == 21'797'672);
   CHECK(report["layers"].size() == 36 + 36 + 33 + 3);  // convolutions, batch norms, ReLU calls, pools and fc
   CHECK(workshop.grapnel("summary --model resnet18 --num-classes 7").out.find("(1, 7)") != std::string::npos);
-  check_fails(workshop.grapnel("summary"), "summary", "--model");
+  CHECK(workshop.grapnel("summary --json").json() ==
+        workshop.grapnel("summary --json --model builtin").json());
+  check_fails(workshop.grapnel("summary --model builtin --weights x.pth"), "summary", "leave out --weights");
 }
 
 TEST_CASE("bench measures each task") {
@@ -182,8 +184,9 @@ TEST_CASE("bench measures each task") {
 TEST_CASE("help and version") {
   const Workshop workshop;
   CHECK(workshop.grapnel("--version").out == "grapnel " GRAPNEL_VERSION "\n");
-  for (const std::string command : {"classify", "explain", "features", "preprocess", "run", "inspect",
-                                    "convert", "summary", "bench", "graph"}) {
+  for (const std::string command :
+       {"classify", "explain", "features", "preprocess", "run", "inspect", "convert", "summary", "bench",
+        "graph", "train", "evaluate", "report", "pointing-game"}) {
     const auto run = workshop.grapnel(command + " --help");
     CHECK(run.code == 0);
     CHECK(run.out.find("Example: grapnel " + command) != std::string::npos);

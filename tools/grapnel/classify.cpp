@@ -14,7 +14,7 @@ namespace {
 
 struct ClassifyOptions {
   ModelOptions model;
-  viz::Preprocess preprocess;
+  PictureOptions prepare;
   std::vector<std::string> pictures;
   int top = 5;
   bool json = false;
@@ -35,6 +35,7 @@ void classify(const ClassifyOptions& options) {
   check_pictures(pictures);
   const Model model = load_model(options.model);
   const viz::ClassNames names = class_names(options.model, model);
+  const viz::Preprocess preprocess = options.prepare.applied_to(model.preprocess);
 
   Json report{{"model", model.name}, {"weights", model.weights}, {"pictures", Json::array()}};
   const InferenceMode inference;
@@ -42,7 +43,7 @@ void classify(const ClassifyOptions& options) {
   for (const auto& picture : pictures) {
     progress.step(picture.string());
     const viz::Image image = viz::read_image(picture);
-    std::vector<Prediction> top = ranked((*model.net)(viz::preprocess(image, options.preprocess)));
+    std::vector<Prediction> top = ranked((*model.net)(viz::preprocess(image, preprocess)));
     top.resize(std::min(top.size(), static_cast<std::size_t>(options.top)));
     if (!options.json) {
       progress.clear();
@@ -72,7 +73,7 @@ void add_classify(CLI::App& program) {
       ->check(CLI::Range(1, 1'000'000))
       ->type_name("K")
       ->capture_default_str();
-  add_picture_options(command, options->preprocess);
+  add_picture_options(command, options->prepare);
   command.add_flag("--json", options->json, "one JSON object instead of text");
   command.footer(
       "All pictures are looked at first: if one cannot be read, nothing is classified.\n"

@@ -15,5 +15,9 @@ void add_convert(CLI::App& program);
 void add_summary(CLI::App& program);
 void add_bench(CLI::App& program);
 void add_graph(CLI::App& program);
+void add_train(CLI::App& program);
+void add_evaluate(CLI::App& program);
+void add_report(CLI::App& program);
+void add_pointing_game(CLI::App& program);
 
 }  // namespace grapnel::tools

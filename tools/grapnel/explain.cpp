@@ -17,7 +17,7 @@ namespace {
 
 struct ExplainCommand {
   ModelOptions model;
-  viz::Preprocess preprocess;
+  PictureOptions prepare;
   std::vector<std::string> pictures, methods{"gradcam"}, layers, targets{"top1"}, gradients{"both"};
   std::vector<double> blend{0.3, 0.5};
   std::string out, colormap = "jet";
@@ -26,9 +26,15 @@ struct ExplainCommand {
 
 std::vector<viz::Method> parse_methods(const std::vector<std::string>& texts) {
   std::vector<viz::Method> methods;
-  for (const std::string& text : texts)
-    if (const viz::Method method = viz::parse_method(text); std::ranges::count(methods, method) == 0)
-      methods.push_back(method);
+  const auto add = [&methods](viz::Method method) {
+    if (std::ranges::count(methods, method) == 0) methods.push_back(method);
+  };
+  for (const std::string& text : texts) {
+    if (text == "all")
+      std::ranges::for_each(viz::all_methods(), add);
+    else
+      add(viz::parse_method(text));
+  }
   return methods;
 }
 
@@ -67,7 +73,8 @@ std::vector<int> find_targets(const std::vector<std::string>& texts, const Tenso
   return targets;
 }
 
-Json settings(const ExplainCommand& options, const std::vector<std::string>& layers) {
+Json settings(const ExplainCommand& options, const std::vector<std::string>& layers,
+              const viz::Preprocess& preprocess) {
   return {{"methods", options.methods},
           {"layers", layers},
           {"targets", options.targets},
@@ -75,9 +82,9 @@ Json settings(const ExplainCommand& options, const std::vector<std::string>& lay
           {"blend", options.blend},
           {"gradients", options.gradients},
           {"classic_tail", options.classic_tail},
-          {"resize", options.preprocess.resize},
-          {"crop", options.preprocess.crop},
-          {"stretch", options.preprocess.stretch}};
+          {"resize", preprocess.resize},
+          {"crop", preprocess.crop},
+          {"stretch", preprocess.stretch}};
 }
 
 void explain(const ExplainCommand& options) {
@@ -88,6 +95,7 @@ void explain(const ExplainCommand& options) {
   check_pictures(pictures);
   const Model model = load_model(options.model);
   const viz::ClassNames names = class_names(options.model, model);
+  const viz::Preprocess preprocess = options.prepare.applied_to(model.preprocess);
   const auto layers = find_layers(options, model);
   const viz::ObserveOptions observe = viz::observe_for(methods, layers);
 
@@ -95,8 +103,8 @@ void explain(const ExplainCommand& options) {
   Progress progress(pictures.size());
   for (std::size_t i = 0; i < pictures.size(); ++i) {
     progress.step(pictures[i].string());
-    const viz::Image seen_picture = viz::preprocess_image(viz::read_image(pictures[i]), options.preprocess);
-    viz::Observation seen(*model.net, viz::normalize(seen_picture, options.preprocess), observe);
+    const viz::Image seen_picture = viz::preprocess_image(viz::read_image(pictures[i]), preprocess);
+    viz::Observation seen(*model.net, viz::normalize(seen_picture, preprocess), observe);
     std::vector<viz::Explanation> found;  // all of a picture before its first file: a method may not apply
     for (const int target : find_targets(options.targets, seen.logits(), names))
       for (const viz::Method method : methods)
@@ -117,7 +125,7 @@ void explain(const ExplainCommand& options) {
   const Json result{{"version", GRAPNEL_VERSION},
                     {"model", model.name},
                     {"weights", model.weights},
-                    {"settings", settings(options, layers)},
+                    {"settings", settings(options, layers, preprocess)},
                     {"explanations", explanations}};
   write_result(options.out, result);
   if (options.json) print(result);
@@ -139,7 +147,9 @@ void add_explain(CLI::App& program) {
   std::string methods;
   for (const viz::Method method : viz::all_methods())
     methods += (methods.empty() ? "" : ", ") + std::string(viz::name(method));
-  list("--method", options->methods, "several by comma: " + methods)->delimiter(',')->type_name("LIST");
+  list("--method", options->methods, "all, or several by comma: " + methods)
+      ->delimiter(',')
+      ->type_name("LIST");
   list("--layer", options->layers,
        "several by comma; `features.*` is all inside. Default: the last maps (layer4, features.29)")
       ->delimiter(',')
@@ -163,7 +173,7 @@ void add_explain(CLI::App& program) {
   command.add_flag(
       "--classic-tail", options->classic_tail,
       "cam only: make the map 8-bit at the layer's size before resizing, as the first script did");
-  add_picture_options(command, options->preprocess);
+  add_picture_options(command, options->prepare);
   command.add_flag("--json", options->json, "print what result.json holds instead of text");
   command.footer(
       "For each picture, method and target: PICTURE.METHOD.CLASS.overlay.png, .heatmap.png, .npy (float32 "

@@ -16,7 +16,7 @@ namespace {
 
 struct FeaturesOptions {
   ModelOptions model;
-  viz::Preprocess preprocess;
+  PictureOptions prepare;
   std::string picture, out, colormap, scale = "each";
   std::vector<std::string> layers;
   bool all_convs = false, json = false;
@@ -38,8 +38,9 @@ viz::FeatureGridOptions grid_options(const FeaturesOptions& options) {
 
 void features(const FeaturesOptions& options) {
   const viz::FeatureGridOptions grid = grid_options(options);
-  const Tensor x = viz::preprocess(viz::read_image(options.picture), options.preprocess);
+  const viz::Image picture = viz::read_image(options.picture);
   const Model model = load_model(options.model);
+  const Tensor x = viz::preprocess(picture, options.prepare.applied_to(model.preprocess));
   const auto layers = options.all_convs ? viz::all_convolutions(*model.net) : options.layers;
   const auto captured = viz::capture_features(*model.net, x, layers);
 
@@ -96,7 +97,7 @@ void add_features(CLI::App& program) {
       .add_option("--colormap", options->colormap,
                   "jet, viridis, inferno, turbo or gray; rounded grey without")
       ->type_name("NAME");
-  add_picture_options(command, options->preprocess);
+  add_picture_options(command, options->prepare);
   command.add_flag("--json", options->json, "one JSON object instead of text");
   command.footer(
       "`grapnel summary` lists the layers.\n"

@@ -8,18 +8,19 @@
 
 #include "commands.h"
 #include "grapnel/engine/error.h"
+#include "output.h"
 
 namespace {
 
-constexpr int kFailed = 2;
+constexpr int kFailed = 2, kInterrupted = 130;
 
 /// "grapnel classify: message", on one line whatever the message holds.
-int fail(const CLI::App& program, std::string message) {
+int fail(const CLI::App& program, std::string message, int code = kFailed) {
   std::replace(message.begin(), message.end(), '\n', ' ');
   const auto chosen = program.get_subcommands();
   std::cerr << "grapnel" << (chosen.empty() ? "" : " " + chosen.front()->get_name()) << ": " << message
             << '\n';
-  return kFailed;
+  return code;
 }
 
 int run(CLI::App& program, int argc, char** argv) {
@@ -30,6 +31,8 @@ int run(CLI::App& program, int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return program.exit(error);  // --help, --version
     return fail(program, error.what() + std::string("; --help tells the options"));
+  } catch (const grapnel::tools::Interrupted& error) {
+    return fail(program, error.what(), kInterrupted);
   } catch (const std::bad_alloc&) {
     return fail(program, "out of memory");
   } catch (const std::exception& error) {
@@ -45,10 +48,12 @@ int main(int argc, char** argv) {
   program.require_subcommand(1);
   program.footer(
       "`grapnel COMMAND --help` tells a command's options. Exit code: 0, or 2 for anything wrong.");
-  for (const auto add : {grapnel::tools::add_classify, grapnel::tools::add_explain,
-                         grapnel::tools::add_features, grapnel::tools::add_preprocess,
-                         grapnel::tools::add_run, grapnel::tools::add_inspect, grapnel::tools::add_convert,
-                         grapnel::tools::add_summary, grapnel::tools::add_bench, grapnel::tools::add_graph})
+  for (const auto add :
+       {grapnel::tools::add_classify, grapnel::tools::add_explain, grapnel::tools::add_features,
+        grapnel::tools::add_preprocess, grapnel::tools::add_run, grapnel::tools::add_inspect,
+        grapnel::tools::add_convert, grapnel::tools::add_summary, grapnel::tools::add_bench,
+        grapnel::tools::add_graph, grapnel::tools::add_train, grapnel::tools::add_evaluate,
+        grapnel::tools::add_report, grapnel::tools::add_pointing_game})
     add(program);
   return run(program, argc, argv);
 }

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "card.h"
 #include "grapnel/engine/device.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/ops.h"
@@ -16,6 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kBuiltin = "builtin";
+
 /// Where tools/get_weights.sh puts the published files.
 fs::path cache_folder() {
   const char* cache = std::getenv("XDG_CACHE_HOME");
@@ -25,7 +28,6 @@ fs::path cache_folder() {
 }
 
 std::string published_weights(const std::string& name) {
-  if (name.empty()) throw NameError("give --weights FILE, or --model NAME for its published weights");
   nn::default_cam_layer(name);  // an unknown name is the more helpful error
   for (const weights::CatalogueEntry& entry : weights::catalogue()) {
     if (entry.name != name) continue;
@@ -56,9 +58,18 @@ bool same_entries(const weights::NamedTensors& expected, const weights::NamedTen
   });
 }
 
-Model load(const std::string& given_name, const std::string& path) {
-  const weights::StateFile file = weights::read(path);
+Card card_of(const std::string& path, const weights::StateFile& file) {
+  try {
+    return read_card(file.metadata);
+  } catch (const FileError& error) {
+    throw FileError(path + ": " + error.what());
+  }
+}
+
+Model load(const std::string& given_name, const std::string& path, const weights::StateFile& file) {
+  const Card card = card_of(path, file);
   std::string name = given_name;
+  if (name.empty() && std::ranges::count(nn::model_names(), card.model) > 0) name = card.model;
   if (name.empty()) {
     const auto recognised = recognise(file.tensors);
     if (!recognised)
@@ -70,7 +81,7 @@ Model load(const std::string& given_name, const std::string& path) {
     const auto net = make_empty(name, file.tensors);
     net->load_state_dict(file.tensors);
     net->eval();
-    return {name, path, net, nn::num_classes_of(name, file.tensors)};
+    return {name, path, net, nn::num_classes_of(name, file.tensors), card.preprocess, card.classes};
   } catch (const NameError& error) {
     throw NameError(path + ": " + error.what());
   }
@@ -78,18 +89,26 @@ Model load(const std::string& given_name, const std::string& path) {
 
 }  // namespace
 
-void add_model_options(CLI::App& command, ModelOptions& options) {
-  command.add_option("--model", options.name, "resnet18, resnet34 or vgg16; by default what the weights fit")
-      ->type_name("NAME");
-  command
-      .add_option("--weights", options.weights,
-                  "a .pth or .safetensors file; by default the one that tools/get_weights.sh fetched")
-      ->type_name("FILE");
+void add_threads_option(CLI::App& command) {
   command
       .add_option_function<int>(
           "--threads", [](int threads) { set_num_threads(threads); }, "CPU threads; every core by default")
       ->check(CLI::Range(1, 1024))
       ->type_name("N");
+}
+
+void add_model_options(CLI::App& command, ModelOptions& options) {
+  command
+      .add_option("--model", options.name,
+                  "resnet18, resnet34 or vgg16: by default what the weights fit, or builtin, a small network "
+                  "of ten classes")
+      ->type_name("NAME");
+  command
+      .add_option(
+          "--weights", options.weights,
+          "a .pth or .safetensors file; by default the one that tools/get_weights.sh fetched for --model")
+      ->type_name("FILE");
+  add_threads_option(command);
 }
 
 void add_class_names_option(CLI::App& command, ModelOptions& options) {
@@ -111,12 +130,18 @@ void add_size_options(CLI::App& command, nn::NetOptions& size) {
 }
 
 Model load_model(const ModelOptions& options) {
-  return load(options.name, options.weights.empty() ? published_weights(options.name) : options.weights);
+  const bool no_name = options.name.empty() || options.name == kBuiltin;
+  if (options.weights.empty() && no_name)
+    return load("", kBuiltin, weights::read(weights::builtin_model(), kBuiltin));
+  if (options.name == kBuiltin)
+    throw NameError("--model builtin has weights of its own; leave out --weights, or --model");
+  const std::string path = options.weights.empty() ? published_weights(options.name) : options.weights;
+  return load(options.name, path, weights::read(path));
 }
 
 Model load_or_init_model(const ModelOptions& options, const nn::NetOptions& size) {
-  if (!options.weights.empty()) return load(options.name, options.weights);
-  if (options.name.empty()) throw NameError("give --model NAME or --weights FILE");
+  if (!options.weights.empty() || options.name.empty() || options.name == kBuiltin)
+    return load_model(options);
   default_generator() = Generator(0);
   const auto net = nn::make_model(options.name, size);
   net->eval();
@@ -143,6 +168,7 @@ viz::ClassNames class_names(const ModelOptions& options, const Model& model) {
                       " names, but the network has " + std::to_string(count) + " outputs");
     return names;
   }
+  if (model.class_names.size() == count) return viz::ClassNames(model.class_names);
   if (viz::ClassNames::imagenet().size() == model.num_classes) return viz::ClassNames::imagenet();
   std::vector<std::string> names(count);
   for (std::size_t i = 0; i < count; ++i) names[i] = "class " + std::to_string(i);

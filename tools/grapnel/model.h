@@ -9,6 +9,7 @@
 
 #include "grapnel/nn/models.h"
 #include "grapnel/viz/class_names.h"
+#include "grapnel/viz/transforms.h"
 #include "grapnel/weights/weights.h"
 #include "output.h"
 
@@ -18,6 +19,8 @@ struct ModelOptions {
   std::string name, weights, class_names;
 };
 
+/// --threads.
+void add_threads_option(CLI::App& command);
 /// --model, --weights and --threads.
 void add_model_options(CLI::App& command, ModelOptions& options);
 /// --class-names.
@@ -27,13 +30,16 @@ void add_size_options(CLI::App& command, nn::NetOptions& size);
 
 struct Model {
   std::string name;
-  std::string weights;  ///< the file; empty if they are random
+  std::string weights;  ///< the file, or "builtin"; empty if they are random
   std::shared_ptr<nn::Module> net;
   std::int64_t num_classes;
+  viz::Preprocess preprocess = {};            ///< as the file says, else the usual one
+  std::vector<std::string> class_names = {};  ///< as the file says, or empty
 };
 
 /// The network in eval mode, its size taken from the weights. Without --weights the published file is looked
-/// for where tools/get_weights.sh puts it; without --model the file tells which it is. Throws FileError or
+/// for where tools/get_weights.sh puts it; without --model the file tells which it is; without both it is the built-in
+/// one. Throws FileError or
 /// NameError that says what to do.
 Model load_model(const ModelOptions& options);
 
@@ -43,8 +49,8 @@ Model load_or_init_model(const ModelOptions& options, const nn::NetOptions& size
 /// The network whose state has exactly these names and shapes; nothing if there is none.
 std::optional<std::string> recognise(const weights::NamedTensors& state);
 
-/// The names of the model's outputs: --class-names, else ImageNet's for 1000 outputs, else "class 7". Throws
-/// NameError if their numbers differ.
+/// The names of the model's outputs: --class-names, else the file's own, else ImageNet's for 1000 outputs,
+/// else "class 7". Throws NameError if their numbers differ.
 viz::ClassNames class_names(const ModelOptions& options, const Model& model);
 
 struct Prediction {

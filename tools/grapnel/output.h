@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -30,6 +31,11 @@ void make_folder(const std::filesystem::path& path);
 /// becomes
 /// "_". At most 80 bytes.
 std::string file_name_part(std::string_view text);
+
+/// Thrown when a person stopped a long work: exit code 130, as after any Ctrl-C.
+struct Interrupted : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 /// One line on a terminal that tells how far a long work is; nothing in a pipe.
 class Progress {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "dataset.h"
 #include "grapnel/engine/error.h"
 #include "grapnel/viz/codec.h"
 #include "output.h"
@@ -11,13 +12,6 @@ namespace grapnel::tools {
 namespace {
 
 namespace fs = std::filesystem;
-
-bool has_picture_extension(const fs::path& path) {
-  std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return extension == ".png" || extension == ".jpg" || extension == ".jpeg";
-}
 
 std::vector<fs::path> pictures_of_folder(const fs::path& folder) {
   std::error_code error;
@@ -32,16 +26,24 @@ std::vector<fs::path> pictures_of_folder(const fs::path& folder) {
 
 }  // namespace
 
-void add_picture_options(CLI::App& command, viz::Preprocess& options) {
+viz::Preprocess PictureOptions::applied_to(viz::Preprocess preprocess) const {
+  preprocess.resize = resize.value_or(preprocess.resize);
+  preprocess.crop = crop.value_or(preprocess.crop);
+  preprocess.stretch |= stretch;
+  return preprocess;
+}
+
+void add_picture_options(CLI::App& command, PictureOptions& options, const std::string& defaults) {
   const CLI::Range size(1, 8192);
-  command.add_option("--resize", options.resize, "length of the shorter side; 256 is torchvision's preset")
+  command
+      .add_option("--resize", options.resize,
+                  "length of the shorter side; 256 is torchvision's preset; by default " + defaults)
       ->check(size)
-      ->type_name("PIXELS")
-      ->capture_default_str();
-  command.add_option("--crop", options.crop, "side of the square cut from the centre")
+      ->type_name("PIXELS");
+  command
+      .add_option("--crop", options.crop, "side of the square cut from the centre; by default " + defaults)
       ->check(size)
-      ->type_name("PIXELS")
-      ->capture_default_str();
+      ->type_name("PIXELS");
   command.add_flag("--stretch", options.stretch, "resize both sides to --resize, whatever the proportions");
 }
 

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,8 +11,18 @@
 
 namespace grapnel::tools {
 
-/// --resize, --crop and --stretch.
-void add_picture_options(CLI::App& command, viz::Preprocess& options);
+/// How pictures are prepared, as far as the command line says it.
+struct PictureOptions {
+  std::optional<int> resize, crop;
+  bool stretch = false;
+
+  /// What is not said is as the network wants it.
+  viz::Preprocess applied_to(viz::Preprocess preprocess) const;
+};
+
+/// --resize, --crop and --stretch; `defaults` says in the help where unsaid sizes come from.
+void add_picture_options(CLI::App& command, PictureOptions& options,
+                         const std::string& defaults = "as the network was trained, else 224");
 
 /// Files as given; of a folder its .png, .jpg and .jpeg files, sorted by name. Throws FileError for a folder
 /// without any.

@@ -11,14 +11,14 @@ namespace grapnel::tools {
 namespace {
 
 struct PreprocessOptions {
-  viz::Preprocess preprocess;
+  PictureOptions prepare;
   std::string picture, output;
   bool json = false;
 };
 
 void preprocess(const PreprocessOptions& options) {
   check_output(options.output);
-  const Tensor input = viz::preprocess(viz::read_image(options.picture), options.preprocess);
+  const Tensor input = viz::preprocess(viz::read_image(options.picture), options.prepare.applied_to({}));
   viz::write_npy(options.output, input);
   if (options.json)
     print({{"picture", options.picture}, {"output", options.output}, {"shape", to_json(input.shape())}});
@@ -35,7 +35,7 @@ void add_preprocess(CLI::App& program) {
   command.add_option("--output", options->output, "where the (1,3,H,W) float32 array goes")
       ->required()
       ->type_name("FILE.npy");
-  add_picture_options(command, options->preprocess);
+  add_picture_options(command, options->prepare, "224");
   command.add_flag("--json", options->json, "one JSON object instead of text");
   command.footer(
       "Resized as by Pillow, centre crop, divided by 255, ImageNet's mean and standard deviation.\n"
