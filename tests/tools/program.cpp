@@ -33,8 +33,9 @@ Run Workshop::grapnel(const std::string& arguments) const {
 }
 
 Run Workshop::interrupted(const std::string& arguments, double seconds) const {
-  return run("timeout --preserve-status -s INT " + std::to_string(seconds) + " '" GRAPNEL_PROGRAM "'",
-             arguments);
+  return run(
+      "timeout --foreground --preserve-status -s INT " + std::to_string(seconds) + " '" GRAPNEL_PROGRAM "'",
+      arguments);
 }
 
 Run Workshop::with_little_room(const std::string& arguments, int kib) const {
