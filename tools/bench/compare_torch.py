@@ -45,6 +45,7 @@ class Torch:
             self.layer.inplace = False  # PyTorch refuses a full backward hook on an in-place module
         self.x = torch.randn(batch, 3, size, size).to(memory_format=self.format)
         self.labels = torch.arange(batch) % 1000
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
 
     def infer(self):
         with torch.inference_mode():
@@ -86,10 +87,8 @@ class Torch:
     def train(self):
         self.net.train()
         torch.nn.functional.cross_entropy(self.net(self.x), self.labels).backward()
-        with torch.no_grad():
-            for parameter in self.net.parameters():
-                parameter -= 1e-3 * parameter.grad
-        self.net.zero_grad(set_to_none=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         self.net.eval()
 
     def times(self, task, repeat, warmup):

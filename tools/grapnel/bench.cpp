@@ -1,4 +1,6 @@
 // grapnel bench: how long inference, a Grad-CAM or a training step take.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -9,6 +11,7 @@
 #include "grapnel/engine/device.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/ops.h"
+#include "grapnel/nn/sgd.h"
 #include "grapnel/nn/summary.h"
 #include "grapnel/viz/capture.h"
 #include "grapnel/viz/explain.h"
@@ -60,18 +63,18 @@ Task make_gradcam_full(nn::Module& net, const Tensor& x, const std::string& laye
   };
 }
 
-/// Forward in train mode, cross entropy, backward, and one step of plain gradient descent.
+/// Forward in train mode, cross entropy, backward, and one step of SGD with momentum.
 Task make_train(nn::Module& net, const Tensor& x, std::int64_t classes) {
   net.train();
   std::vector<std::int64_t> labels;
   for (std::int64_t i = 0; i < x.size(0); ++i) labels.push_back(i % classes);
   const Tensor wanted = Tensor::from(std::span<const std::int64_t>(labels), {x.size(0)});
-  return [&net, x, wanted] {
-    constexpr double kLearningRate = 1e-3;
+  const nn::SGDOptions settings{.lr = 1e-3, .momentum = 0.9, .weight_decay = 1e-4};
+  const auto optimizer = std::make_shared<nn::SGD>(net.parameters(), settings);
+  return [&net, x, wanted, optimizer] {
     cross_entropy(net(x), wanted).backward();
-    const NoGrad no_grad;
-    for (const Tensor& parameter : net.parameters()) add_(parameter, parameter.grad() * -kLearningRate);
-    net.zero_grad();
+    optimizer->step();
+    optimizer->zero_grad();
   };
 }
 
@@ -105,6 +108,13 @@ double quantile(std::vector<double> values, double q) {
   return values[below] + (place - static_cast<double>(below)) * (values[above] - values[below]);
 }
 
+/// The most memory of this process that was resident at one time.
+double peak_mib() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
 void bench(const BenchOptions& options) {
   const Model model = load_or_init_model(options.model, options.size);
   Generator generator(1);
@@ -129,6 +139,7 @@ void bench(const BenchOptions& options) {
            {"p90_ms", p90},
            {"images_per_s", images_per_s},
            {"gflops", gflops},
+           {"peak_mib", peak_mib()},
            {"times_ms", times}});
     return;
   }
