@@ -157,6 +157,8 @@ TEST_CASE("what training refuses is told in one line, and nothing is lost") {
   fails("train " + small + " --freeze layer9. --out m.safetensors", "layer9.");
   fails("train " + small + " --init m.png --out m.safetensors", "m.png");
   fails("train " + small + " --resume --out m.safetensors", "m.checkpoint");
+  school.make_weights("resnet18");
+  fails("train --width 8 --init resnet18.safetensors --out m.safetensors", "has width 4");
   std::filesystem::create_directory(school.path("train/violet"));
   fails("train " + small + " --out m.safetensors", "violet");
   std::filesystem::remove(school.path("train/violet"));

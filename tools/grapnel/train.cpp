@@ -1,48 +1,19 @@
 // grapnel train: a network from a folder of class folders.
 //
-// Read next: trainer.h (one step), loader.h (where batches come from), checkpoint.h (what --resume reads).
+// Read next: training_run.h.
 #include <atomic>
-#include <chrono>
 #include <csignal>
-#include <cstdio>
 #include <iostream>
 
-#include "card.h"
-#include "checkpoint.h"
 #include "commands.h"
-#include "curve.h"
-#include "evaluation.h"
+#include "grapnel/engine/error.h"
 #include "model.h"
-#include "train_log.h"
+#include "training_run.h"
 
 namespace grapnel::tools {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct TrainOptions {
-  TrainSettings settings;
-  double crop_scale = 0.25, jitter = 0;
-  int pad = 0;
-  bool no_flip = false;
-  std::optional<double> lr;
-  std::optional<std::int64_t> width;
-  std::string folder, validation, init, out;
-  int size = 64, workers = 1;
-  bool skip_bad = false, resume = false, json = false;
-
-  viz::Augment augment() const {
-    return {.resized_crop = crop_scale < 1,
-            .area = {crop_scale, 1},
-            .pad = pad,
-            .flip = no_flip ? 0 : 0.5,
-            .brightness = jitter,
-            .contrast = jitter,
-            .saturation = jitter};
-  }
-  fs::path beside(const char* ending) const { return fs::path(out).replace_extension(ending); }
-  fs::path checkpoint() const { return beside(".checkpoint"); }
-};
 
 std::atomic<bool> interrupted{false};
 
@@ -60,185 +31,6 @@ class InterruptScope {
 
  private:
   void (*previous_)(int);
-};
-
-/// The network to start from: random, or that of --init with another last layer where the classes differ.
-std::shared_ptr<nn::Module> starting_net(TrainOptions& options, std::int64_t classes) {
-  TrainSettings& settings = options.settings;
-  default_generator() = Generator(settings.seed);
-  if (options.init.empty()) {
-    settings.width = options.width.value_or(settings.width);
-    return nn::make_model(settings.model, {.num_classes = classes, .width = settings.width, .inplace = true});
-  }
-  weights::StateFile file = weights::read(options.init);
-  settings.width = nn::width_of(settings.model, file.tensors);
-  const auto net =
-      nn::make_model(settings.model, {.num_classes = classes, .width = settings.width, .inplace = true});
-  if (nn::num_classes_of(settings.model, file.tensors) != classes) {
-    const std::string last = nn::last_layer(settings.model) + ".";
-    std::erase_if(file.tensors, [&](const auto& entry) { return entry.first.starts_with(last); });
-    for (const auto& entry : net->state_dict())
-      if (entry.first.starts_with(last)) file.tensors.push_back(entry);
-  }
-  try {
-    net->load_state_dict(file.tensors);
-  } catch (const NameError& error) {
-    throw NameError(options.init + ": " + error.what());
-  }
-  return net;
-}
-
-/// Everything that decides the bits of the result, by the name of its option.
-Json settings_of(const TrainOptions& options, const PictureSet& pictures) {
-  const TrainSettings& s = options.settings;
-  return {{"--model", s.model},
-          {"--width", s.width},
-          {"--size", options.size},
-          {"--epochs", s.epochs},
-          {"--batch", s.batch},
-          {"--optim", s.optimizer},
-          {"--lr", s.lr},
-          {"--momentum", s.momentum},
-          {"--weight-decay", s.weight_decay},
-          {"--schedule", s.schedule},
-          {"--warmup", s.warmup},
-          {"--label-smoothing", s.label_smoothing},
-          {"--clip", s.clip},
-          {"--freeze", s.frozen},
-          {"--seed", s.seed},
-          {"--init", options.init},
-          {"--crop-scale", options.crop_scale},
-          {"--pad", options.pad},
-          {"--no-flip", options.no_flip},
-          {"--jitter", options.jitter},
-          {"--skip-bad", options.skip_bad},
-          {"pictures", pictures.size()},
-          {"classes", pictures.class_names()}};
-}
-
-/// The command that would do the same, without the names of this machine's files.
-std::string command_of(const Json& settings) {
-  std::string command = "grapnel train DIR";
-  for (const auto& [key, value] : settings.items()) {
-    if (!key.starts_with("--") || value == false || value == "" || key == "--init") continue;
-    for (const Json& one : value.is_array() ? value : Json::array({value}))
-      command +=
-          " " + key + (one == true ? "" : " " + (one.is_string() ? one.get<std::string>() : one.dump()));
-  }
-  return command;
-}
-
-/// A run from its first epoch to its last.
-class Run {
- public:
-  Run(TrainOptions options, const PictureSet& pictures, const PictureSet* validation)
-      : options_(std::move(options)),
-        classes_(pictures.class_names()),
-        net_(starting_net(options_, static_cast<std::int64_t>(classes_.size()))),
-        settings_(settings_of(options_, pictures)),
-        loader_(pictures, loader_options(true)),
-        trainer_(options_.settings, net_, static_cast<std::int64_t>(loader_.batches())),
-        log_(options_.beside(".jsonl")) {
-    if (validation) validation_.emplace(*validation, loader_options(false));
-    if (options_.resume) position_ = read_checkpoint(options_.checkpoint(), trainer_, settings_);
-    log_.begin(position_.epoch);
-  }
-
-  void to_the_end() {
-    while (position_.epoch < options_.settings.epochs) {
-      epoch();
-      ++position_.epoch;
-      position_ = {.epoch = position_.epoch};
-      save();
-    }
-    write_curve(options_.beside(".svg"), log_.lines());
-  }
-
-  const std::vector<Json>& lines() const { return log_.lines(); }
-  std::size_t skipped() const { return loader_.skipped().size(); }
-
- private:
-  viz::Preprocess preprocess() const { return {.resize = options_.size, .crop = options_.size}; }
-
-  LoaderOptions loader_options(bool training) const {
-    return {.batch = options_.settings.batch,
-            .training = training,
-            .augment = options_.augment(),
-            .preprocess = preprocess(),
-            .workers = options_.workers,
-            .seed = options_.settings.seed,
-            .skip_bad = options_.skip_bad};
-  }
-
-  void epoch() {
-    Status status(
-        "epoch " + std::to_string(position_.epoch + 1) + "/" + std::to_string(options_.settings.epochs),
-        loader_.batches(), position_.batch);
-    const auto start = std::chrono::steady_clock::now();
-    const std::int64_t seen_before = position_.seen;
-    loader_.start(position_.epoch, static_cast<int>(position_.batch));
-    while (const auto batch = loader_.next()) {
-      const Trainer::Result result = trainer_.step(batch->pictures, batch->labels);
-      const std::int64_t count = batch->labels.size(0);
-      position_.loss_sum += result.loss * static_cast<double>(count);
-      position_.correct += result.correct;
-      position_.seen += count;
-      position_.batch = batch->number + 1;
-      status.step(count, loss(), accuracy(), options_.settings.epochs - position_.epoch - 1);
-      if (interrupted) stop();
-    }
-    if (position_.seen == 0) throw FileError(options_.folder + ": none of its pictures can be read");
-    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
-    Json line{{"epoch", position_.epoch + 1},
-              {"loss", loss()},
-              {"accuracy", accuracy()},
-              {"lr", trainer_.lr()},
-              {"images_per_s", static_cast<double>(position_.seen - seen_before) / time.count()}};
-    if (validation_) {
-      const Evaluation found = evaluate(*net_, *validation_, classes_.size(), [&] {
-        status.note("validation");
-        if (interrupted) stop();
-      });
-      line["val_loss"] = found.loss();
-      line["val_accuracy"] = found.accuracy();
-    }
-    status.clear();
-    log_.add(line);
-    if (!options_.json) std::cout << line.dump() << std::endl;
-  }
-
-  double loss() const { return position_.loss_sum / static_cast<double>(position_.seen); }
-  double accuracy() const {
-    return static_cast<double>(position_.correct) / static_cast<double>(position_.seen);
-  }
-
-  [[noreturn]] void stop() {
-    write_checkpoint(options_.checkpoint(), trainer_, settings_, position_);
-    throw Interrupted("stopped in epoch " + std::to_string(position_.epoch + 1) +
-                      "; the same command with --resume goes on");
-  }
-
-  /// The model first: a checkpoint promises that what came before it is on disk.
-  void save() {
-    Metadata metadata;
-    write_card(metadata, {options_.settings.model, preprocess(), classes_});
-    metadata["width"] = std::to_string(options_.settings.width);
-    metadata["command"] = command_of(settings_);
-    metadata["epoch"] = std::to_string(position_.epoch);
-    if (validation_) metadata["val_accuracy"] = log_.lines().back().at("val_accuracy").dump();
-    weights::write_safetensors(options_.out, net_->state_dict(), metadata);
-    write_checkpoint(options_.checkpoint(), trainer_, settings_, position_);
-  }
-
-  TrainOptions options_;
-  std::vector<std::string> classes_;
-  std::shared_ptr<nn::Module> net_;
-  Json settings_;
-  Loader loader_;
-  std::optional<Loader> validation_;
-  Trainer trainer_;
-  TrainLog log_;
-  Position position_;
 };
 
 void train(TrainOptions& options) {
@@ -259,8 +51,8 @@ void train(TrainOptions& options) {
     if (validation->class_names() != pictures.class_names())
       throw NameError(options.validation + ": its class folders are not those of " + options.folder);
   }
-  Run run(options, pictures, validation ? &*validation : nullptr);
-  run.to_the_end();
+  TrainingRun run(options, pictures, validation ? &*validation : nullptr);
+  run.to_the_end(interrupted);
   const Json& last = run.lines().back();
   if (options.json)
     print(
