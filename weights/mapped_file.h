@@ -14,8 +14,8 @@
 
 namespace grapnel::weights {
 
-/// A regular file mapped privately, or a copy of bytes: readable and writable, but what is written stays in this
-/// process.
+/// A regular file mapped privately, or a copy of bytes: readable and writable, but what is written stays in
+/// this process.
 class MappedFile {
  public:
   /// Throws FileError if there is no such regular file, it is empty, or it cannot be mapped.

@@ -38,9 +38,8 @@ struct Model {
 };
 
 /// The network in eval mode, its size taken from the weights. Without --weights the published file is looked
-/// for where tools/get_weights.sh puts it; without --model the file tells which it is; without both it is the built-in
-/// one. Throws FileError or
-/// NameError that says what to do.
+/// for where tools/get_weights.sh puts it; without --model the file tells which it is; without both it is the
+/// built-in one. Throws FileError or NameError that says what to do.
 Model load_model(const ModelOptions& options);
 
 /// The same with random weights of a fixed seed if no --weights were given.

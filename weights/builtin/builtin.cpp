@@ -1,5 +1,5 @@
-// The built-in network's file, inside the library. The assembler copies it in: as text it would take the compiler
-// minutes.
+// The built-in network's file, inside the library. The assembler copies it in: as text it would take the
+// compiler minutes.
 #include "grapnel/weights/weights.h"
 
 // GRAPNEL_BUILTIN_MODEL, from CMake, is the path of the file.
