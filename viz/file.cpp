@@ -74,4 +74,8 @@ void write_file(const fs::path& path, std::span<const std::uint8_t> bytes) {
   fail(path, "cannot be written", error);
 }
 
+void write_file(const fs::path& path, std::string_view text) {
+  write_file(path, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+}
+
 }  // namespace grapnel::viz

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace grapnel::viz {
@@ -15,5 +16,6 @@ std::vector<std::uint8_t> read_file(const std::filesystem::path& path, std::size
 
 /// Writes beside `path` and renames, so that nobody ever sees half a file. Throws FileError.
 void write_file(const std::filesystem::path& path, std::span<const std::uint8_t> bytes);
+void write_file(const std::filesystem::path& path, std::string_view text);
 
 }  // namespace grapnel::viz

@@ -107,7 +107,7 @@ void write_curve(const std::filesystem::path& path, const std::vector<Json>& lin
       ".grid{stroke:#ddd}polyline{fill:none;stroke-width:2;stroke-linejoin:round}</style>\n"
       "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n" +
       Chart(lines, 0, "loss", kLoss).svg() + Chart(lines, kWidth, "accuracy", kAccuracy).svg() + "</svg>\n";
-  viz::write_file(path, {reinterpret_cast<const std::uint8_t*>(svg.data()), svg.size()});
+  viz::write_file(path, svg);
 }
 
 }  // namespace grapnel::tools

@@ -50,7 +50,7 @@ void clear_result(const fs::path& folder) {
 
 void write_result(const fs::path& folder, const Json& result) {
   const std::string text = to_text(result);
-  viz::write_file(folder / "result.json", {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+  viz::write_file(folder / "result.json", text);
 }
 
 Json write_explanation(const fs::path& folder, const std::string& stem, const viz::Explanation& explanation,

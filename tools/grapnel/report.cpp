@@ -112,7 +112,7 @@ void report(const ReportOptions& options) {
     found.push_back({{"picture", picture.string()}, {"best", to_json(classes.front(), names)}});
   }
   const std::string page = viz::html_report("What " + model.name + " sees, and where", sections);
-  viz::write_file(options.out, {reinterpret_cast<const std::uint8_t*>(page.data()), page.size()});
+  viz::write_file(options.out, page);
   progress.clear();
   if (options.json)
     print({{"model", model.name}, {"weights", model.weights}, {"page", options.out}, {"pictures", found}});

@@ -32,7 +32,7 @@ void TrainLog::add(const Json& line) {
 void TrainLog::write() const {
   std::string text;
   for (const Json& line : lines_) text += line.dump() + "\n";
-  viz::write_file(path_, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+  viz::write_file(path_, text);
 }
 
 Status::Status(std::string title, std::size_t batches, std::int64_t done)

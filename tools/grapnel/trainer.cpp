@@ -19,7 +19,7 @@ constexpr std::string_view kNet = "net.", kOptimizer = "optimizer.";
 constexpr const char *kSteps = "trainer.steps", *kRandom = "trainer.random_offset";
 
 bool all_finite(const Tensor& x) {
-  // Infinities that cancel give NaN, so a finite sum of magnitudes is one of finite numbers.
+  // NaN and infinity survive in a sum of magnitudes.
   const NoGrad no_grad;
   return std::isfinite(sum(abs(x)).item());
 }
