@@ -196,3 +196,53 @@ TEST_CASE("networks: a gradient reaches every parameter") {
     CHECK(entry.second.grad().defined());
   }
 }
+
+TEST_CASE("init: the networks start as torchvision's") {
+  default_generator() = Generator(14);
+  // Convolutions: normal of variance 2 / fan_out. Linear layers: VGG16's normal of deviation 0.01 and no
+  // bias, a ResNet's PyTorch's default, variance 1 / (3 fan_in).
+  for (const char* name : {"resnet18", "resnet34", "vgg16"}) {
+    const auto net = nn::make_model(name, {.num_classes = 10, .width = 4});
+    const bool vgg = std::string(name) == "vgg16";
+    int seen = 0;
+    for (const auto& [path, module] : net->named_modules()) {
+      CAPTURE(std::string(name) + "." + path);
+      Tensor weight, bias;
+      double variance = 0;
+      if (const auto* conv = dynamic_cast<nn::Conv2d*>(module)) {
+        weight = conv->weight, bias = conv->bias;
+        variance = 2.0 / static_cast<double>(weight.size(0) * weight.size(2) * weight.size(3));
+      } else if (const auto* linear = dynamic_cast<nn::Linear*>(module)) {
+        weight = linear->weight, bias = linear->bias;
+        variance = vgg ? 1e-4 : 1 / (3.0 * static_cast<double>(weight.size(1)));
+      } else {
+        continue;
+      }
+      ++seen;
+      double total = 0, squares = 0;
+      for (const double w : weight.to_vector<double>()) total += w, squares += w * w;
+      const double n = static_cast<double>(weight.numel());
+      CHECK(std::abs(total / n) < 6 * std::sqrt(variance / n));
+      CHECK(std::abs(squares / n / variance - 1) < 6 * std::sqrt(2 / n));
+      if (vgg)
+        for (const double b : bias.to_vector<double>()) CHECK(b == 0);
+    }
+    CHECK(seen == (vgg ? 16 : std::string(name) == "resnet18" ? 21 : 37));
+  }
+}
+
+TEST_CASE("init: a seed gives the same network on any number of threads") {
+  const int before = num_threads();
+  std::vector<std::vector<float>> states;
+  for (const int threads : {1, 2, 3}) {
+    set_num_threads(threads);
+    default_generator() = Generator(15);
+    states.emplace_back();
+    for (const auto& [name, tensor] :
+         nn::make_model("resnet18", {.num_classes = 10, .width = 8})->state_dict())
+      for (const float value : tensor.to_vector<float>()) states.back().push_back(value);
+  }
+  set_num_threads(before);
+  CHECK(states[0] == states[1]);
+  CHECK(states[0] == states[2]);
+}

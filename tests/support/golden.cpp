@@ -136,8 +136,8 @@ GoldenNetwork read_network(const std::string& net) {
   return result;
 }
 
-GoldenTraining read_training() {
-  Reader reader("training.txt");
+GoldenTraining read_training(std::int64_t width) {
+  Reader reader("training_" + std::to_string(width) + ".txt");
   GoldenTraining result;
   for (std::string key = reader.word(); key != "end"; key = reader.word()) {
     if (key == "loss")

@@ -39,14 +39,14 @@ struct GoldenNetwork {
 /// Reads ../golden/NET.txt. Throws std::runtime_error naming file and line.
 GoldenNetwork read_network(const std::string& net);
 
-/// Twenty steps of training a narrow ResNet18: the loss before each, the state after the last.
+/// Twenty steps of training a ResNet18: the loss before each, the state after the last.
 struct GoldenTraining {
   std::vector<double> losses;
   std::vector<GoldenDigest> state;
 };
 
-/// Reads ../golden/training.txt. Throws std::runtime_error naming file and line.
-GoldenTraining read_training();
+/// Reads ../golden/training_WIDTH.txt. Throws std::runtime_error naming file and line.
+GoldenTraining read_training(std::int64_t width);
 
 /// ||tensor - expected|| / ||expected||, estimated without bias from the projections, or the relative
 /// difference of the norms where that is larger; infinite if the shapes differ or the tensor holds a NaN.
