@@ -18,10 +18,10 @@
 namespace grapnel {
 namespace {
 
-/// Whether the memory is dense and nobody else can see it, so that it may be added into.
+/// Whether the memory is filled, dense and nobody else can see it, so that it may be added into.
 bool solely_owned(const Tensor& x) {
-  return x.impl().use_count() == 1 && x.storage().use_count() == 1 && x.numel() > 1 &&
-         (x.is_contiguous() || x.is_contiguous(MemoryFormat::channels_last));
+  return x.impl().use_count() == 1 && !x.storage()->recipe() && x.storage().use_count() == 1 &&
+         x.numel() > 1 && (x.is_contiguous() || x.is_contiguous(MemoryFormat::channels_last));
 }
 
 /// slot += gradient, never changing a tensor that anybody else holds.
@@ -29,9 +29,9 @@ void accumulate(Tensor& slot, Tensor gradient) {
   if (!gradient.defined()) return;
   if (!slot.defined())
     slot = std::move(gradient);
-  else if (!grad_enabled() && solely_owned(slot))
+  else if (!grad_enabled() && solely_owned(slot) && !gradient.storage()->recipe())
     add_(slot, gradient);
-  else if (!grad_enabled() && solely_owned(gradient))
+  else if (!grad_enabled() && solely_owned(gradient) && !slot.storage()->recipe())
     slot = add_(gradient, slot);
   else
     slot = slot + gradient;

@@ -19,7 +19,7 @@ Storage::Storage(void* data, std::size_t bytes, std::function<void()> release)
 Storage::~Storage() {
   if (release_)
     release_();
-  else if (data_ != inline_)
+  else if (data_ != inline_ && data_ != nullptr)
     BlockCache::instance().give(data_, bytes_);
 }
 

@@ -10,8 +10,12 @@
 #include <vector>
 
 #include "grapnel/engine/device.h"
+#include "grapnel/engine/dtype.h"
+#include "grapnel/engine/shape.h"
 
 namespace grapnel {
+
+class Recipe;
 
 /// Bytes plus what must be shared by everybody who looks at them: the version counter that in-place
 /// operations advance, and the buffers derived from the content (packed weights), which are valid for one
@@ -25,11 +29,25 @@ class Storage {
   /// Memory owned by somebody else; `release` runs when the last tensor lets go.
   Storage(void* data, std::size_t bytes, std::function<void()> release);
 
+  /// Memory that is taken, and filled by `recipe` (recipe.h), when somebody first asks for it.
+  Storage(const Shape& shape, DType type, std::shared_ptr<const Recipe> recipe);
+
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
-  void* data() const { return data_; }
+  /// For reading and writing: what is going to be computed from the content is computed first.
+  void* data() const {
+    if (readers_.load(std::memory_order_relaxed) != 0) run_readers();
+    return read();
+  }
+  /// For reading only.
+  void* read() const {
+    if (waiting_.load(std::memory_order_acquire)) fill();
+    return data_;
+  }
+  /// How the content is going to be computed; null if it is there.
+  std::shared_ptr<const Recipe> recipe() const;
   std::size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
 
@@ -48,16 +66,32 @@ class Storage {
     std::shared_ptr<Storage> buffer;
   };
 
+  friend class Recipe;
+
+  /// Content to come.
+  struct Plan {
+    std::shared_ptr<const Recipe> recipe;
+    Shape shape;
+    DType type;
+  };
+
   static constexpr std::size_t kInline = 64;
 
-  alignas(16) std::byte inline_[kInline];  // the content itself, if it is that small
-  void* data_ = nullptr;
+  void fill() const;
+  void run_readers() const;
+
+  alignas(16) mutable std::byte inline_[kInline];  // the content itself, if it is that small
+  mutable void* data_ = nullptr;
   std::size_t bytes_ = 0;
   Device device_;
   std::function<void()> release_;
   std::atomic<std::uint64_t> version_{0};
   std::mutex derived_mutex_;
   std::vector<Derived> derived_;
+  mutable std::atomic<bool> waiting_{false};  // the content is to come
+  mutable std::atomic<int> readers_{0};       // steps of recipes that will read the content
+  mutable std::mutex plan_mutex_;
+  mutable std::unique_ptr<Plan> plan_;
 };
 
 /// What all storages of more than 64 bytes take together, in bytes.

@@ -1,5 +1,5 @@
-// What a thread's code runs under; the scopes of grad_mode.h and saved_tensor_hooks.h set it. Internal to the
-// engine.
+// What a thread's code runs under; the scopes of grad_mode.h, fusion.h and saved_tensor_hooks.h set it.
+// Internal to the engine.
 #pragma once
 
 #include <memory>
@@ -12,6 +12,7 @@ struct ThreadModes {
   bool recording = true;
   bool inference = false;
   bool anomaly = false;
+  bool fusing = false;
   const std::shared_ptr<const SavedTensorHooks::Pair>* saved_tensor_hooks = nullptr;  // the innermost
 };
 

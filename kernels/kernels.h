@@ -95,6 +95,19 @@ struct Conv2d {
 /// Which product the packed weights feed: each wants another order.
 enum class ConvPass : std::uint8_t { forward, input_grad };
 
+/// What follows a value v in the same pass, in this order, each where it is set:
+/// v = scale[c] v; v += shift[c]; v += residual; relu: v = max(v, 0), NaN stays NaN; mask: v = mask > 0 ? v : 0;
+/// v = after[c] v. scale, shift and after have one value a channel; residual and mask lie like v.
+template <class T>
+struct Epilogue {
+  const T* scale;
+  const T* shift;
+  const T* residual;
+  bool relu;
+  const T* mask;
+  const T* after;
+};
+
 /// Sliding window over x (N,C,H,W) -> (N,C,OH,OW), both dense channels last.
 struct Pool2d {
   std::int64_t n, c, h, w;
@@ -162,9 +175,9 @@ struct FloatKernels {
   // Per-channel work over dense rows of `channels` values (channels last, rows = N*H*W).
   // mean and biased variance, both accumulated in double.
   void (*channel_moments)(std::int64_t rows, std::int64_t channels, T* mean, T* variance, const T* x);
-  // y = scale[c] * x + shift[c]
-  void (*channel_affine)(std::int64_t rows, std::int64_t channels, T* y, const T* x, const T* scale,
-                         const T* shift);
+  // y = the epilogue of x
+  void (*channel_epilogue)(std::int64_t rows, std::int64_t channels, T* y, const T* x,
+                           const Epilogue<T>& epilogue);
   // sum_dy[c] = sum dy, dot[c] = sum dy * (x - mean[c])
   void (*channel_dots)(std::int64_t rows, std::int64_t channels, T* sum_dy, T* dot, const T* dy, const T* x,
                        const T* mean);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "grapnel/engine/backward.h"
+#include "grapnel/engine/fusion.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops.h"

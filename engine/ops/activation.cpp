@@ -1,6 +1,7 @@
 // Activation functions and dropout.
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/elementwise.h"
+#include "grapnel/engine/recipe.h"
 
 namespace grapnel {
 
@@ -11,7 +12,9 @@ namespace {
 
 // dx = dy where y > 0, else 0: linear in dy, and constant in y almost everywhere.
 Tensor relu_grad(const Tensor& dy, const Tensor& y) {
-  return record("relu_grad", apply_binary("relu_grad", Binary::relu_grad, dy, y), {dy}, {y.detach()},
+  const auto fused = joined(dy, {Step::Kind::mask, y});
+  return record("relu_grad", fused ? *fused : apply_binary("relu_grad", Binary::relu_grad, dy, y), {dy},
+                {y.detach()},
                 [](const Backward& ctx) -> Tensors { return {relu_grad(ctx.grad(), ctx.saved(0))}; });
 }
 
@@ -22,7 +25,8 @@ Tensors relu_backward(const Backward& ctx) {
 }  // namespace
 
 Tensor relu(const Tensor& x) {
-  Tensor y = apply_unary("relu", Unary::relu, x);
+  const auto fused = joined(x, {Step::Kind::relu, {}});
+  Tensor y = fused ? *fused : apply_unary("relu", Unary::relu, x);
   return record("relu", y, {x}, {y}, relu_backward);
 }
 

@@ -2,6 +2,7 @@
 // out in the broadcast shape; the traversal sums them (pass.cpp).
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/elementwise.h"
+#include "grapnel/engine/recipe.h"
 
 namespace grapnel {
 
@@ -10,7 +11,9 @@ using kernels::Unary;
 
 // dz = dx + dy
 Tensor add(const Tensor& a, const Tensor& b) {
-  return record("add", apply_binary("add", Binary::add, a, b), {a, b}, {},
+  auto sum = joined(a, {Step::Kind::residual, b});
+  if (!sum) sum = joined(b, {Step::Kind::residual, a});
+  return record("add", sum ? *sum : apply_binary("add", Binary::add, a, b), {a, b}, {},
                 [](const Backward& ctx) -> Tensors {
                   return {ctx.grad(), ctx.grad()};
                 });

@@ -7,6 +7,7 @@
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/elementwise.h"
+#include "grapnel/engine/recipe.h"
 
 namespace grapnel {
 namespace {
@@ -79,6 +80,38 @@ Tensors fused_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, 
   return {dx, dweight, sum_dy};
 }
 
+/// y = scale x + shift.
+struct Affine {
+  Tensor scale, shift;
+};
+
+template <class T>
+Affine affine_of(const Tensor& weight, const Tensor& bias, const Statistics& statistics, double eps) {
+  const Shape channels = statistics.mean.shape();
+  const Affine map{Tensor::empty(channels, statistics.mean.dtype()),
+                   Tensor::empty(channels, statistics.mean.dtype())};
+  for (std::int64_t c = 0; c < channels[0]; ++c) {
+    const double scale = (weight.defined() ? weight.data<T>()[c] : T{1}) /
+                         std::sqrt(static_cast<double>(statistics.variance.data<T>()[c]) + eps);
+    const double shift = (bias.defined() ? bias.data<T>()[c] : T{0}) - scale * statistics.mean.data<T>()[c];
+    map.scale.data<T>()[c] = static_cast<T>(scale);
+    map.shift.data<T>()[c] = static_cast<T>(shift);
+  }
+  return map;
+}
+
+/// dx = s weight dy, of evaluation.
+Tensor evaluation_input_grad(const Tensor& dy, const Tensor& weight, const Statistics& statistics,
+                             double eps) {
+  if (grad_enabled()) {
+    const Tensor s = pow(per_channel(statistics.variance) + eps, -0.5);
+    return dy * (weight.defined() ? s * per_channel(weight) : s);
+  }
+  return dispatch("batch_norm", dy, [&]<class T>(T) {
+    return followed(dy, {Step::Kind::scale, affine_of<T>(weight, {}, statistics, eps).scale});
+  });
+}
+
 /// running = (1 - momentum) running + momentum * batch, with the unbiased variance.
 template <class T>
 void update_running(const Tensor& running, const Tensor& batch, double momentum, double factor) {
@@ -111,36 +144,31 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
     throw ShapeError("batch_norm: training needs more than one value per channel, got an input of shape " +
                      to_string(x.shape()) + "; use eval(), or a larger batch or picture");
 
-  Tensor y = Tensor::empty(x.shape(), x.dtype(), MemoryFormat::channels_last);
+  Tensor y;
   Statistics statistics{running_mean.defined() ? running_mean.detach() : running_mean,
                         running_var.defined() ? running_var.detach() : running_var};
   dispatch("batch_norm", x, [&]<class T>(T) {
-    const Tensor x_rows = channels_last(x);
-    const auto& table = kernels_of<T>();
     if (training) {
       statistics = {Tensor::empty({channels}, x.dtype()), Tensor::empty({channels}, x.dtype())};
-      table.channel_moments(rows, channels, statistics.mean.data<T>(), statistics.variance.data<T>(),
-                            x_rows.data<T>());
+      kernels_of<T>().channel_moments(rows, channels, statistics.mean.data<T>(),
+                                      statistics.variance.data<T>(), channels_last(x).data<T>());
       if (running_mean.defined()) update_running<T>(running_mean, statistics.mean, momentum, 1);
       if (running_var.defined())
         update_running<T>(running_var, statistics.variance, momentum,
                           static_cast<double>(rows) / static_cast<double>(rows - 1));
     }
-    const Tensor scale = Tensor::empty({channels}, x.dtype()), shift = Tensor::empty({channels}, x.dtype());
-    for (std::int64_t c = 0; c < channels; ++c) {
-      const double s = (weight.defined() ? weight.data<T>()[c] : T{1}) /
-                       std::sqrt(static_cast<double>(statistics.variance.data<T>()[c]) + eps);
-      scale.data<T>()[c] = static_cast<T>(s);
-      shift.data<T>()[c] =
-          static_cast<T>((bias.defined() ? bias.data<T>()[c] : T{0}) - s * statistics.mean.data<T>()[c]);
-    }
-    table.channel_affine(rows, channels, y.data<T>(), x_rows.data<T>(), scale.data<T>(), shift.data<T>());
+    auto [scale, shift] = affine_of<T>(weight, bias, statistics, eps);
+    y = followed(x, {Step::Kind::affine, std::move(scale), std::move(shift)});
   });
+  const bool keep_x = training || should_record({weight, bias});
   return record(
-      "batch_norm", y, {x, weight, bias}, {x, weight, statistics.mean, statistics.variance},
+      "batch_norm", y, {x, weight, bias}, {keep_if(keep_x, x), weight, statistics.mean, statistics.variance},
       [training, eps](const Backward& ctx) -> Tensors {
-        const Tensor &dy = ctx.grad(), x_saved = ctx.saved(0), weight_saved = ctx.saved(1);
+        const Tensor &dy = ctx.grad(), weight_saved = ctx.saved(1);
         const Statistics used{ctx.saved(2), ctx.saved(3)};
+        if (!training && !ctx.needs(1) && !ctx.needs(2))
+          return {evaluation_input_grad(dy, weight_saved, used, eps), Tensor(), Tensor()};
+        const Tensor x_saved = ctx.saved(0);
         Tensors gradients =
             grad_enabled()
                 ? composed_backward(dy, x_saved, weight_saved, used.mean, used.variance, training, eps)

@@ -2,7 +2,9 @@
 // each is linear in both operands, and the derivative of any one is made of the other two: the family is
 // closed, so that gradients of gradients need nothing new.
 #include "grapnel/engine/node.h"
+#include "grapnel/engine/ops/convolve.h"
 #include "grapnel/engine/ops/elementwise.h"
+#include "grapnel/engine/recipe.h"
 
 namespace grapnel {
 namespace {
@@ -62,26 +64,52 @@ std::shared_ptr<Storage> packed(const kernels::Conv2d& shape, kernels::ConvPass 
   }
   return weight.storage()->derived(key, [&] {
     auto buffer = std::make_shared<Storage>(kernels_of<T>().conv2d_packed_size(shape, pass) * sizeof(T));
-    kernels_of<T>().conv2d_pack(shape, pass, static_cast<T*>(buffer->data()), weight.data<T>(),
+    const T* values = static_cast<const T*>(weight.storage()->read()) + weight.storage_offset();
+    kernels_of<T>().conv2d_pack(shape, pass, static_cast<T*>(buffer->data()), values,
                                 weight.strides().data());
     return buffer;
   });
 }
 
+Step convolution(const kernels::Conv2d& shape, kernels::ConvPass pass, const Tensor& in,
+                 const Tensor& weight) {
+  return {Step::Kind::convolution, channels_last(in), weight, shape, pass};
+}
+
 }  // namespace
+
+template <class T>
+void convolve(const kernels::Conv2d& shape, kernels::ConvPass pass, T* out, const T* in, const Tensor& weight,
+              const kernels::Epilogue<T>& epilogue) {
+  const auto weights = packed<T>(shape, pass, weight);
+  const T* packed_weights = static_cast<const T*>(weights->read());
+  if (pass == kernels::ConvPass::forward)
+    kernels_of<T>().conv2d_forward(shape, out, in, packed_weights, nullptr);
+  else
+    kernels_of<T>().conv2d_input_grad(shape, out, in, packed_weights);
+  const bool forward = pass == kernels::ConvPass::forward;
+  const std::int64_t channels = forward ? shape.k : shape.c;
+  const std::int64_t rows = shape.n * (forward ? shape.oh * shape.ow : shape.h * shape.w);
+  kernels_of<T>().channel_epilogue(rows, channels, out, out, epilogue);
+}
+
+template void convolve(const kernels::Conv2d&, kernels::ConvPass, float*, const float*, const Tensor&,
+                       const kernels::Epilogue<float>&);
+template void convolve(const kernels::Conv2d&, kernels::ConvPass, double*, const double*, const Tensor&,
+                       const kernels::Epilogue<double>&);
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
   const kernels::Conv2d shape = describe("conv2d", x.shape(), weight.shape(), options);
   check_same_type("conv2d", x, weight);
   check_same_type("conv2d", x, bias);
   if (bias.defined()) check_shape("conv2d", "the bias", bias, {shape.k});
-  Tensor y = Tensor::empty({shape.n, shape.k, shape.oh, shape.ow}, x.dtype(), MemoryFormat::channels_last);
-  dispatch("conv2d", x, [&]<class T>(T) {
-    const auto weights = packed<T>(shape, kernels::ConvPass::forward, weight);
-    const Tensor dense_bias = bias.defined() ? bias.detach().contiguous() : bias;
-    kernels_of<T>().conv2d_forward(shape, y.data<T>(), channels_last(x).data<T>(),
-                                   static_cast<T*>(weights->data()),
-                                   bias.defined() ? dense_bias.data<T>() : nullptr);
+  const Shape y_shape{shape.n, shape.k, shape.oh, shape.ow};
+  const Tensor y = dispatch("conv2d", x, [&]<class T>(T) {
+    auto recipe = std::make_shared<const Recipe>(convolution(shape, kernels::ConvPass::forward, x, weight));
+    if (bias.defined())
+      recipe =
+          std::make_shared<const Recipe>(std::move(recipe), Step{Step::Kind::affine, {}, bias.contiguous()});
+    return cook(y_shape, x.dtype(), std::move(recipe));
   });
   const Shape x_shape = x.shape(), weight_shape = weight.shape();
   return record("conv2d", y, {x, weight, bias},
@@ -100,11 +128,10 @@ Tensor conv2d_input_grad(const Shape& x_shape, const Tensor& dy, const Tensor& w
   const kernels::Conv2d shape = describe("conv2d_input_grad", x_shape, weight.shape(), options);
   check_same_type("conv2d_input_grad", dy, weight);
   check_shape("conv2d_input_grad", "the output gradient", dy, {shape.n, shape.k, shape.oh, shape.ow});
-  Tensor dx = Tensor::empty(x_shape, dy.dtype(), MemoryFormat::channels_last);
-  dispatch("conv2d_input_grad", dy, [&]<class T>(T) {
-    const auto weights = packed<T>(shape, kernels::ConvPass::input_grad, weight);
-    kernels_of<T>().conv2d_input_grad(shape, dx.data<T>(), channels_last(dy).data<T>(),
-                                      static_cast<T*>(weights->data()));
+  const Tensor dx = dispatch("conv2d_input_grad", dy, [&]<class T>(T) {
+    return cook(
+        x_shape, dy.dtype(),
+        std::make_shared<const Recipe>(convolution(shape, kernels::ConvPass::input_grad, dy, weight)));
   });
   const Shape weight_shape = weight.shape();
   return record("conv2d_input_grad", dx, {dy, weight},

@@ -3,6 +3,6 @@
 
 namespace grapnel::kernels {
 
-const BatchNormRows batch_norm_avx2 = {affine, blend, moments, dots};
+const BatchNormRows batch_norm_avx2 = {finish, blend, moments, dots};
 
 }  // namespace grapnel::kernels

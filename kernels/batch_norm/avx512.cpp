@@ -3,6 +3,6 @@
 
 namespace grapnel::kernels {
 
-const BatchNormRows batch_norm_avx512 = {affine, blend, moments, dots};
+const BatchNormRows batch_norm_avx512 = {finish, blend, moments, dots};
 
 }  // namespace grapnel::kernels

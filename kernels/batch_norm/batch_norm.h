@@ -1,5 +1,5 @@
-// The four passes that batch normalisation, its backward and its eval form are made of, over dense (rows,
-// channels) matrices. The formulas stand in kernels.h. Read next: rows.h.
+// The four passes that batch normalisation, its backward and its eval form are made of, with what follows
+// them, over dense (rows, channels) matrices. The formulas stand in kernels.h. Read next: rows.h.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@ namespace grapnel::kernels {
 
 /// The loops over dense rows, compiled once per instruction set.
 struct BatchNormRows {
-  void (*affine)(std::int64_t rows, std::int64_t channels, float* y, const float* x, const float* scale,
-                 const float* shift);
+  void (*finish)(std::int64_t rows, std::int64_t channels, float* y, const float* x,
+                 const Epilogue<float>& epilogue);
   void (*blend)(std::int64_t rows, std::int64_t channels, float* dx, const float* dy, const float* x,
                 const float* mean, const float* a, const float* b, const float* d);
   // Add to sum and squares the first two moments of x - pivot; x has `width` columns and rows `row_stride`

@@ -20,11 +20,14 @@ double add(double total, double part) {
 }
 
 template <const BatchNormRows& kernel>
-void channel_affine(std::int64_t rows, std::int64_t channels, float* y, const float* x, const float* scale,
-                    const float* shift) {
+void channel_epilogue(std::int64_t rows, std::int64_t channels, float* y, const float* x,
+                      const Epilogue<float>& epilogue) {
   parallel_for(rows, rows_per_thread(channels), [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t offset = begin * channels;
-    kernel.affine(end - begin, channels, y + offset, x + offset, scale, shift);
+    Epilogue<float> part = epilogue;
+    if (part.residual) part.residual += offset;
+    if (part.mask) part.mask += offset;
+    kernel.finish(end - begin, channels, y + offset, x + offset, part);
   });
 }
 
@@ -79,7 +82,7 @@ void channel_dots(std::int64_t rows, std::int64_t channels, float* sum_dy, float
 template <const BatchNormRows& kernel>
 void fill(FloatKernels<float>& table) {
   table.channel_moments = channel_moments<kernel>;
-  table.channel_affine = channel_affine<kernel>;
+  table.channel_epilogue = channel_epilogue<kernel>;
   table.channel_dots = channel_dots<kernel>;
   table.channel_blend = channel_blend<kernel>;
 }
@@ -87,7 +90,7 @@ void fill(FloatKernels<float>& table) {
 template <class T>
 void fill_reference(FloatKernels<T>& table) {
   table.channel_moments = reference::channel_moments<T>;
-  table.channel_affine = reference::channel_affine<T>;
+  table.channel_epilogue = reference::channel_epilogue<T>;
   table.channel_dots = reference::channel_dots<T>;
   table.channel_blend = reference::channel_blend<T>;
 }

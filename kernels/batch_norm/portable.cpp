@@ -3,6 +3,6 @@
 
 namespace grapnel::kernels {
 
-const BatchNormRows batch_norm_portable = {affine, blend, moments, dots};
+const BatchNormRows batch_norm_portable = {finish, blend, moments, dots};
 
 }  // namespace grapnel::kernels

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "grapnel/kernels/kernels.h"
+
 namespace grapnel::kernels::reference {
 
 template <class T>
@@ -19,9 +21,18 @@ void channel_moments(std::int64_t rows, std::int64_t channels, T* mean, T* varia
 }
 
 template <class T>
-void channel_affine(std::int64_t rows, std::int64_t channels, T* y, const T* x, const T* scale,
-                    const T* shift) {
-  for (std::int64_t i = 0; i < rows * channels; ++i) y[i] = scale[i % channels] * x[i] + shift[i % channels];
+void channel_epilogue(std::int64_t rows, std::int64_t channels, T* y, const T* x, const Epilogue<T>& e) {
+  for (std::int64_t i = 0; i < rows * channels; ++i) {
+    const std::int64_t c = i % channels;
+    T v = x[i];
+    if (e.scale) v *= e.scale[c];
+    if (e.shift) v += e.shift[c];
+    if (e.residual) v += e.residual[i];
+    if (e.relu && v < 0) v = 0;
+    if (e.mask && !(e.mask[i] > 0)) v = 0;
+    if (e.after) v *= e.after[c];
+    y[i] = v;
+  }
 }
 
 template <class T>

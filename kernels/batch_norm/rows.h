@@ -3,6 +3,7 @@
 #pragma once
 
 #include "grapnel/kernels/batch_norm/batch_norm.h"
+#include "grapnel/kernels/common/epilogue.h"
 #include "grapnel/kernels/common/plane.h"
 
 namespace grapnel::kernels {
@@ -13,11 +14,21 @@ constexpr std::int64_t kColumns = 16;
 /// Rows per visit: the rows' cache lines are then read nearly in order.
 constexpr std::int64_t kRows = 16;
 
-void affine(std::int64_t rows, std::int64_t channels, float* y, const float* x, const float* scale,
-            const float* shift) {
-  for (std::int64_t row = 0; row < rows; ++row, y += channels, x += channels) {
-    GRAPNEL_INDEPENDENT
-    for (std::int64_t c = 0; c < channels; ++c) y[c] = scale[c] * x[c] + shift[c];
+/// y = the epilogue of x; the operands that lie like x begin where x does.
+void finish(std::int64_t rows, std::int64_t channels, float* y, const float* x, const Epilogue<float>& e) {
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const std::int64_t at = row * channels;
+    std::int64_t c = 0;
+    for (; c + kLanes <= channels; c += kLanes) {
+      Floats v;
+      load(v, x + at + c);
+      store(y + at + c, finished(v, e, at + c, c));
+    }
+    if (c < channels) {
+      Floats v;
+      load<false>(v, x + at + c, channels - c);
+      store<false>(y + at + c, finished<false>(v, e, at + c, c, channels - c), channels - c);
+    }
   }
 }
 

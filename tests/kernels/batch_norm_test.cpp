@@ -121,7 +121,7 @@ TEST_CASE("channel_moments: one value that is not finite spoils its own channel 
   }
 }
 
-TEST_CASE("channel_affine and channel_blend") {
+TEST_CASE("channel_blend") {
   for (const Table* table : tables()) {
     for (const Size& size : kSizes) {
       CAPTURE(std::string(table->name));
@@ -130,11 +130,6 @@ TEST_CASE("channel_affine and channel_blend") {
       const std::vector<float> x = random_values(size.count(), 1), dy = random_values(size.count(), 2);
       const std::vector<float> a = random_row(size.channels, 3), b = random_row(size.channels, 4),
                                d = random_row(size.channels, 5), mean = random_row(size.channels, 6);
-      const auto y = same_for_any_threads([&] {
-        std::vector<float> out(x.size());
-        table->f32.channel_affine(size.rows, size.channels, out.data(), x.data(), a.data(), b.data());
-        return out;
-      });
       const auto dx = same_for_any_threads([&] {
         std::vector<float> out(x.size());
         table->f32.channel_blend(size.rows, size.channels, out.data(), dy.data(), x.data(), mean.data(),
@@ -144,8 +139,6 @@ TEST_CASE("channel_affine and channel_blend") {
       int wrong = 0;
       for (std::size_t i = 0; i < x.size(); ++i) {
         const std::size_t c = i % static_cast<std::size_t>(size.channels);
-        const double scaled = static_cast<double>(a[c]) * x[i];
-        wrong += !agree(y[i], scaled + b[c], kEps * (std::abs(scaled) + std::abs(b[c])));
         // Four roundings, each of at most half a unit of the terms so far.
         const double first = static_cast<double>(a[c]) * dy[i],
                      distance = static_cast<double>(x[i]) - mean[c];
@@ -154,6 +147,60 @@ TEST_CASE("channel_affine and channel_blend") {
       }
       CHECK(wrong == 0);
     }
+  }
+}
+
+TEST_CASE("channel_epilogue: every choice of steps") {
+  for (const Table* table : tables()) {
+    for (const Size& size : kSizes) {
+      CAPTURE(std::string(table->name));
+      CAPTURE(size.rows);
+      CAPTURE(size.channels);
+      const std::vector<float> x = random_values(size.count(), 1), residual = random_values(size.count(), 2),
+                               mask = random_values(size.count(), 3);
+      const std::vector<float> scale = random_row(size.channels, 4), shift = random_row(size.channels, 5),
+                               after = random_row(size.channels, 6);
+      for (int steps = size.count() > 20'000 ? 63 : 0; steps < 64; ++steps) {
+        CAPTURE(steps);
+        const auto set = [steps](int bit, const std::vector<float>& values) {
+          return steps >> bit & 1 ? values.data() : nullptr;
+        };
+        const Epilogue<float> epilogue{set(0, scale),       set(1, shift), set(2, residual),
+                                       (steps >> 3 & 1) > 0, set(4, mask),  set(5, after)};
+        const auto y = same_for_any_threads([&] {
+          std::vector<float> out(x.size());
+          table->f32.channel_epilogue(size.rows, size.channels, out.data(), x.data(), epilogue);
+          return out;
+        });
+        int wrong = 0;
+        for (std::size_t i = 0; i < x.size(); ++i) {
+          const std::size_t c = i % static_cast<std::size_t>(size.channels);
+          double want = x[i], terms = std::abs(want);
+          if (epilogue.scale) want *= scale[c], terms *= std::abs(scale[c]);
+          if (epilogue.shift) want += shift[c], terms += std::abs(shift[c]);
+          if (epilogue.residual) want += residual[i], terms += std::abs(residual[i]);
+          if (epilogue.relu) want = std::max(want, 0.0);
+          if (epilogue.mask && !(mask[i] > 0)) want = 0;
+          if (epilogue.after) want *= after[c], terms *= std::abs(after[c]);
+          wrong += !agree(y[i], want, 4 * kHalfUlp * terms);
+        }
+        CHECK(wrong == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("channel_epilogue: NaN stays through a ReLU and is nothing as a mask") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const Table* table : tables()) {
+    CAPTURE(std::string(table->name));
+    std::vector<float> x(17, nan), y(17), mask(17, nan);
+    table->f32.channel_epilogue(1, 17, y.data(), x.data(), {nullptr, nullptr, nullptr, true, nullptr, nullptr});
+    for (const float value : y) CHECK(std::isnan(value));
+    std::fill(x.begin(), x.end(), 1.0f);
+    table->f32.channel_epilogue(1, 17, y.data(), x.data(),
+                                {nullptr, nullptr, nullptr, false, mask.data(), nullptr});
+    CHECK(y == std::vector<float>(17));
   }
 }
 

@@ -68,7 +68,7 @@ std::vector<std::string> missing(const FloatKernels<T>& k) {
   GRAPNEL_ENTRY(adaptive_avg_pool2d);
   GRAPNEL_ENTRY(adaptive_avg_pool2d_adjoint);
   GRAPNEL_ENTRY(channel_moments);
-  GRAPNEL_ENTRY(channel_affine);
+  GRAPNEL_ENTRY(channel_epilogue);
   GRAPNEL_ENTRY(channel_dots);
   GRAPNEL_ENTRY(channel_blend);
   GRAPNEL_ENTRY(softmax);

@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <iostream>
 #include <new>
+#include <optional>
 #include <string>
 
 #include "commands.h"
 #include "grapnel/engine/error.h"
+#include "grapnel/engine/fusion.h"
 #include "output.h"
 
 namespace {
@@ -55,5 +57,12 @@ int main(int argc, char** argv) {
         grapnel::tools::add_graph, grapnel::tools::add_train, grapnel::tools::add_evaluate,
         grapnel::tools::add_report, grapnel::tools::add_pointing_game})
     add(program);
+  // All that runs a network runs fused unless told otherwise.
+  std::optional<grapnel::Fusion> fusion(std::in_place);
+  for (CLI::App* command : program.get_subcommands({}))
+    if (command->get_option_no_throw("--threads"))
+      command->add_flag_callback(
+          "--eager", [&fusion] { fusion.reset(); },
+          "compute each layer on its own, not together with what follows it");
   return run(program, argc, argv);
 }

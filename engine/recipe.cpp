@@ -1,0 +1,204 @@
+// Making recipes longer, and running them. The tensors of this thread that wait for their elements are
+// listed, for what must be computed before something else changes, and at the end of a Fusion.
+#include "grapnel/engine/recipe.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "grapnel/engine/block_cache.h"
+#include "grapnel/engine/fusion.h"
+#include "grapnel/engine/ops/convolve.h"
+#include "grapnel/engine/pool.h"
+#include "grapnel/engine/tensor_impl.h"
+#include "grapnel/engine/thread_modes.h"
+
+namespace grapnel {
+namespace {
+
+using Kind = Step::Kind;
+
+/// Waiting storages of this thread, and some that no longer wait.
+std::vector<std::weak_ptr<Storage>>& waiting() {
+  thread_local std::vector<std::weak_ptr<Storage>> list;
+  return list;
+}
+
+void forget_done() {
+  std::erase_if(waiting(), [](const std::weak_ptr<Storage>& entry) {
+    const auto storage = entry.lock();
+    return !storage || !storage->recipe();
+  });
+}
+
+/// Runs the recipes of this thread that `wanted` picks.
+template <class Wanted>
+void run_waiting(const Wanted& wanted) {
+  const auto list = waiting();  // running one may add to it
+  for (const auto& entry : list)
+    if (const auto storage = entry.lock())
+      if (const auto recipe = storage->recipe(); recipe && wanted(*recipe)) storage->read();
+  forget_done();
+}
+
+bool fills_its_storage(const Tensor& x) {
+  return x.storage_offset() == 0 && x.is_contiguous(MemoryFormat::channels_last) &&
+         static_cast<std::size_t>(x.numel()) * item_size(x.dtype()) == x.storage()->bytes();
+}
+
+template <class T>
+const T* elements(const Tensor& x) {
+  return x.defined() ? static_cast<const T*>(x.storage()->read()) + x.storage_offset() : nullptr;
+}
+
+}  // namespace
+
+Recipe::Recipe(Step step) : step_(std::move(step)) {
+  for (Tensor* operand : {&step_.first, &step_.second})
+    if (operand->defined()) {
+      *operand = without_history(*operand);
+      operand->storage()->read();
+      ++operand->storage()->readers_;
+    }
+}
+
+Recipe::Recipe(std::shared_ptr<const Recipe> before, Step step) : Recipe(std::move(step)) {
+  before_ = std::move(before);
+}
+
+Recipe::Recipe(const Tensor& x, std::shared_ptr<const Recipe> before, Step step)
+    : Recipe(std::move(before), std::move(step)) {
+  value_before_ = x.storage();
+}
+
+Recipe::~Recipe() {
+  for (const Tensor* operand : {&step_.first, &step_.second})
+    if (operand->defined()) --operand->storage()->readers_;
+}
+
+bool Recipe::reads(const Storage& storage) const {
+  for (const Recipe* at = this; at; at = at->before_.get())
+    for (const Tensor* operand : {&at->step_.first, &at->step_.second})
+      if (operand->defined() && operand->storage().get() == &storage) return true;
+  return false;
+}
+
+template <class T>
+void Recipe::run_as(T* out, const Shape& shape) const {
+  kernels::Epilogue<T> epilogue{};
+  const std::int64_t channels = shape[1], rows = channels == 0 ? 0 : numel(shape) / channels;
+  const Recipe* at = this;
+  for (;; at = at->before_.get()) {
+    const T* first = elements<T>(at->step_.first);
+    switch (at->step_.kind) {
+      case Kind::values:
+        return kernels_of<T>().channel_epilogue(rows, channels, out, first, epilogue);
+      case Kind::convolution:
+        return convolve(at->step_.conv, at->step_.pass, out, first, at->step_.second, epilogue);
+      case Kind::affine:
+        epilogue.scale = first;
+        epilogue.shift = elements<T>(at->step_.second);
+        break;
+      case Kind::residual:
+        epilogue.residual = first;
+        break;
+      case Kind::relu:
+        epilogue.relu = true;
+        break;
+      case Kind::mask:
+        epilogue.mask = first;
+        break;
+      case Kind::scale:
+        epilogue.after = first;
+        break;
+    }
+    if (const auto value = at->value_before_.lock())
+      return kernels_of<T>().channel_epilogue(rows, channels, out, static_cast<const T*>(value->read()),
+                                              epilogue);
+  }
+}
+
+void Recipe::run(void* out, const Shape& shape, DType type) const {
+  if (type == DType::float32)
+    run_as(static_cast<float*>(out), shape);
+  else
+    run_as(static_cast<double*>(out), shape);
+}
+
+Storage::Storage(const Shape& shape, DType type, std::shared_ptr<const Recipe> recipe)
+    : bytes_(static_cast<std::size_t>(numel(shape)) * item_size(type)),
+      waiting_(true),
+      plan_(new Plan{std::move(recipe), shape, type}) {}
+
+std::shared_ptr<const Recipe> Storage::recipe() const {
+  if (!waiting_.load(std::memory_order_acquire)) return nullptr;
+  std::lock_guard lock(plan_mutex_);
+  return plan_ ? plan_->recipe : nullptr;
+}
+
+void Storage::fill() const {
+  std::lock_guard lock(plan_mutex_);
+  if (!plan_) return;
+  if (!data_) data_ = bytes_ <= kInline ? inline_ : BlockCache::instance().take(bytes_);
+  plan_->recipe->run(data_, plan_->shape, plan_->type);
+  plan_ = nullptr;
+  waiting_.store(false, std::memory_order_release);
+}
+
+void Storage::run_readers() const {
+  run_waiting([this](const Recipe& recipe) { return recipe.reads(*this); });
+}
+
+Tensor cook(const Shape& shape, DType type, std::shared_ptr<const Recipe> recipe) {
+  if (!Fusion::enabled()) {
+    Tensor y = Tensor::empty(shape, type, MemoryFormat::channels_last);
+    recipe->run(y.raw_data(), shape, type);
+    return y;
+  }
+  auto storage = make_pooled<Storage>(shape, type, std::move(recipe));
+  if (waiting().size() >= 16) forget_done();
+  waiting().push_back(storage);
+  return Tensor::view_of(std::move(storage), 0, shape, dense_strides(shape, MemoryFormat::channels_last),
+                         type);
+}
+
+std::optional<Tensor> joined(const Tensor& x, Step step) {
+  if (!Fusion::enabled() || !x.defined()) return std::nullopt;
+  const auto recipe = x.storage()->recipe();
+  const bool in_order =
+      recipe && (recipe->last() < step.kind && !(recipe->last() == Kind::relu && step.kind == Kind::mask));
+  if (!in_order || !fills_its_storage(x)) return std::nullopt;
+  for (const Tensor* operand : {&step.first, &step.second}) {
+    if (!operand->defined()) continue;
+    const bool per_channel = step.kind == Kind::affine || step.kind == Kind::scale;
+    if (operand->dtype() != x.dtype() ||
+        (per_channel ? operand->shape() != Shape{x.size(1)} || !operand->is_contiguous()
+                     : operand->shape() != x.shape() || !operand->is_contiguous(MemoryFormat::channels_last)))
+      return std::nullopt;
+  }
+  return cook(x.shape(), x.dtype(), std::make_shared<const Recipe>(x, recipe, std::move(step)));
+}
+
+Tensor followed(const Tensor& x, Step step) {
+  if (auto y = joined(x, step)) return *std::move(y);
+  const Tensor values = x.detach().contiguous(MemoryFormat::channels_last);
+  auto recipe = std::make_shared<const Recipe>(std::make_shared<const Recipe>(Step{Kind::values, values}),
+                                               std::move(step));
+  return cook(x.shape(), x.dtype(), std::move(recipe));
+}
+
+Fusion::Fusion() : previous_(std::exchange(thread_modes().fusing, true)) {}
+
+Fusion::~Fusion() {
+  thread_modes().fusing = previous_;
+  if (previous_) return;
+  try {
+    run_waiting([](const Recipe&) { return true; });
+  } catch (...) {  // out of memory: whoever reads such a tensor tries again, and is told
+  }
+}
+
+bool Fusion::enabled() {
+  return thread_modes().fusing;
+}
+
+}  // namespace grapnel

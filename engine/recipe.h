@@ -1,0 +1,75 @@
+// How to compute a value that nobody has looked at yet: a convolution, or a value that exists, and what
+// follows it, all in one pass over memory.
+//
+// Under a Fusion (fusion.h) some operations return tensors whose storage holds a recipe in place of elements.
+// The next operation may lengthen the recipe instead of running it; whoever asks for elements (Storage::data)
+// runs it. Nothing else can tell the difference:
+//  - an intermediate value that somebody still holds when a longer recipe runs is computed itself, and the
+//  rest
+//    goes on from it: a hook that keeps what a layer returned gets exactly that, and nothing is computed
+//    twice;
+//  - elements that a recipe is going to read may change only after it ran: asking for them runs it.
+// Read next: recipe.cpp, then ops/conv2d.cpp. Internal to the engine.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "grapnel/engine/tensor.h"
+#include "grapnel/kernels/kernels.h"
+
+namespace grapnel {
+
+/// One step of a recipe, in the order in which steps can share a pass; each adds to the value v before it.
+struct Step {
+  enum class Kind {
+    values,       ///< v = first
+    convolution,  ///< v = the pass `pass` of `conv` over first, weights second
+    affine,       ///< v = first[c] v + second[c]; either may be unset
+    residual,     ///< v = v + first
+    relu,         ///< v = max(v, 0)
+    mask,         ///< v = first > 0 ? v : 0
+    scale,        ///< v = first[c] v
+  };
+  Kind kind;
+  Tensor first, second = {};
+  kernels::Conv2d conv = {};
+  kernels::ConvPass pass = {};
+};
+
+/// A step after what comes before it. Its tensors are dense channels last, or one dense value a channel.
+class Recipe {
+ public:
+  /// The first step: values or a convolution.
+  explicit Recipe(Step step);
+  Recipe(std::shared_ptr<const Recipe> before, Step step);
+  /// A step after x, which waits to be computed by `before`.
+  Recipe(const Tensor& x, std::shared_ptr<const Recipe> before, Step step);
+  ~Recipe();
+  Recipe(const Recipe&) = delete;
+  Recipe& operator=(const Recipe&) = delete;
+
+  /// Writes the elements, in channels-last order.
+  void run(void* out, const Shape& shape, DType type) const;
+  bool reads(const Storage& storage) const;
+  Step::Kind last() const { return step_.kind; }
+
+ private:
+  template <class T>
+  void run_as(T* out, const Shape& shape) const;
+
+  Step step_;
+  std::shared_ptr<const Recipe> before_;
+  std::weak_ptr<Storage> value_before_;  // what before_ computes, while anybody holds it
+};
+
+/// A tensor (N,C,H,W), channels last: under a Fusion with the recipe, otherwise computed now.
+Tensor cook(const Shape& shape, DType type, std::shared_ptr<const Recipe> recipe);
+
+/// x followed by a step, if x holds a recipe that the step can join and all operands fit; nothing otherwise.
+std::optional<Tensor> joined(const Tensor& x, Step step);
+
+/// x (N,C,H,W) followed by a step in any case.
+Tensor followed(const Tensor& x, Step step);
+
+}  // namespace grapnel

@@ -1,0 +1,223 @@
+// What a Fusion may and may not change: values by rounding only, and nothing that anybody can look at.
+#include "grapnel/engine/fusion.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <thread>
+
+#include "grapnel/engine/backward.h"
+#include "grapnel/engine/grad_mode.h"
+#include "grapnel/engine/ops.h"
+#include "grapnel/engine/recipe.h"
+#include "support/gradcheck.h"
+
+using namespace grapnel;
+using testing::leaf;
+
+namespace {
+
+const Conv2dOptions kSame{.padding = {1, 1}};
+
+/// conv, batch norm, addition and ReLU: a residual block's last half.
+struct Block {
+  explicit Block(DType type, bool frozen = false) {
+    x = leaf({2, 5, 6, 7}, 1).detach().to(type).contiguous(MemoryFormat::channels_last);
+    other = leaf({2, 4, 6, 7}, 2).detach().to(type).contiguous(MemoryFormat::channels_last);
+    weight = leaf({4, 5, 3, 3}, 3).detach().to(type);
+    scale = leaf({4}, 4, 0.5, 1.5).detach().to(type);
+    shift = leaf({4}, 5).detach().to(type);
+    mean = leaf({4}, 6).detach().to(type);
+    variance = leaf({4}, 7, 0.5, 2).detach().to(type);
+    for (const Tensor& t : {x, other}) t.set_requires_grad();
+    if (!frozen)
+      for (const Tensor& t : {weight, scale, shift}) t.set_requires_grad();
+  }
+
+  Tensor run(bool training) const {
+    const Tensor y =
+        batch_norm(conv2d(x, weight, {}, kSame), scale, shift, mean.clone(), variance.clone(), training);
+    return relu(y + other);
+  }
+
+  Tensors inputs() const {
+    return scale.requires_grad() ? Tensors{x, other, weight, scale, shift} : Tensors{x, other};
+  }
+
+  Tensor x, other, weight, scale, shift, mean, variance;
+};
+
+double distance(const Tensor& a, const Tensor& b) {
+  const NoGrad no_grad;
+  const auto p = a.to_vector<double>(), q = b.to_vector<double>();
+  REQUIRE(p.size() == q.size());
+  double worst = 0;
+  for (std::size_t i = 0; i < p.size(); ++i) worst = std::max(worst, std::abs(p[i] - q[i]));
+  return worst;
+}
+
+bool waits(const Tensor& x) {
+  return x.storage()->recipe() != nullptr;
+}
+
+}  // namespace
+
+TEST_CASE("fusion: values and gradients of a residual block are the same but for rounding") {
+  for (const DType type : {DType::float32, DType::float64})
+    for (const bool training : {false, true})
+      for (const bool frozen : {false, true}) {
+        CAPTURE(training);
+        CAPTURE(frozen);
+        // Sums of 45 products of numbers below 1, then a few operations on numbers below 20.
+        const double allowed = type == DType::float32 ? 2e-5 : 5e-14;
+        const Block block(type, frozen);
+        const Tensor want = block.run(training);
+        const Tensor upstream = leaf(want.shape(), 8).detach().to(type);
+        const Tensors expected = grad({want}, block.inputs(), {upstream});
+        Tensor got;
+        Tensors gradients;
+        {
+          const Fusion fusion;
+          got = block.run(training);
+          CHECK(waits(got));
+          gradients = grad({got}, block.inputs(), {upstream});
+          CHECK(got.shape() == want.shape());
+          CHECK(got.strides() == want.strides());
+        }
+        CHECK_FALSE(waits(got));
+        CHECK(distance(got, want) <= allowed);
+        for (std::size_t i = 0; i < expected.size(); ++i) {
+          CAPTURE(i);
+          CHECK(distance(gradients[i], expected[i]) <= allowed);
+        }
+      }
+}
+
+TEST_CASE("fusion: second derivatives") {
+  const Fusion fusion;
+  const Tensor mean = leaf({2}, 1).detach(), variance = leaf({2}, 2, 0.5, 2).detach();
+  const auto block = [&](const Tensors& in) {
+    return tanh(
+        relu(batch_norm(conv2d(in[0], in[1], {}, kSame), in[2], in[3], mean, variance, false) + in[4]));
+  };
+  const Tensors inputs{leaf({1, 2, 3, 3}, 3), leaf({2, 2, 3, 3}, 4), leaf({2}, 5, 0.5, 1.5), leaf({2}, 6),
+                       leaf({1, 2, 3, 3}, 7)};
+  CHECK(testing::gradcheck(block, inputs) == "");
+  CHECK(testing::gradgradcheck(block, inputs) == "");
+}
+
+TEST_CASE("fusion: a value that somebody holds is computed as without it, and the rest goes on from there") {
+  const NoGrad no_grad;
+  const Block block(DType::float32);
+  const Tensor conv = conv2d(block.x, block.weight, {}, kSame);
+  const Tensor want = relu(conv + block.other);
+  const Fusion fusion;
+  const Tensor held = conv2d(block.x, block.weight, {}, kSame);
+  Tensor y = relu(held + block.other);
+  CHECK(waits(held));
+  CHECK(y.to_vector<float>() == want.to_vector<float>());
+  CHECK_FALSE(waits(held));  // running y computed it
+  CHECK(held.to_vector<float>() == conv.to_vector<float>());
+
+  y = relu(conv2d(block.x, block.weight, {}, kSame) + block.other);
+  const Tensor view = narrow(y, 0, 1, 1);
+  CHECK(waits(view));
+  CHECK(distance(view, narrow(want, 0, 1, 1)) <= 1e-6);
+  CHECK_FALSE(waits(y));
+}
+
+TEST_CASE("fusion: what is going to be read may change only afterwards") {
+  const NoGrad no_grad;
+  for (int way = 0; way < 5; ++way) {
+    CAPTURE(way);
+    const Block block(DType::float32);
+    const Tensor bias = leaf({4}, 9).detach().to(DType::float32);
+    const auto compute = [&] { return relu(conv2d(block.x, block.weight, bias, kSame) + block.other); };
+    const Tensor want = compute();
+    const Fusion fusion;
+    const Tensor y = compute();
+    CHECK(waits(y));
+    if (way == 0) affine_(block.x, 2, 1);
+    if (way == 1) block.x.data<float>()[0] = 100;
+    if (way == 2) block.weight.fill_(0);
+    if (way == 3) block.other.copy_(Tensor::zeros({1}));
+    if (way == 4) bias.zero_();
+    CHECK_FALSE(waits(y));
+    CHECK(distance(y, want) <= 1e-6);
+    CHECK(distance(compute(), want) > 0.01);
+  }
+}
+
+TEST_CASE("fusion: changing a waiting value in place") {
+  const NoGrad no_grad;
+  const Block block(DType::float32);
+  const Tensor want = relu(conv2d(block.x, block.weight, {}, kSame) + 1.0);
+  const Fusion fusion;
+  const Tensor y = conv2d(block.x, block.weight, {}, kSame);
+  affine_(y, 1, 1);
+  relu_(y);
+  CHECK(y.to_vector<float>() == want.to_vector<float>());
+}
+
+TEST_CASE("fusion: operands that do not lie alike are left to the ordinary operations") {
+  const NoGrad no_grad;
+  const Block block(DType::float32);
+  const auto conv = [&] { return conv2d(block.x, block.weight, {}, kSame); };
+  const Tensor rows = block.other.contiguous();
+  const Tensor row = leaf({1, 4, 1, 7}, 10).detach().to(DType::float32);
+  const Tensor plain = conv(), with_rows = conv() + rows, with_row = conv() + row,
+               part = relu(narrow(conv(), 1, 1, 2));
+  const Fusion fusion;
+  CHECK((conv() + rows).to_vector<float>() == with_rows.to_vector<float>());
+  CHECK((conv() + row).to_vector<float>() == with_row.to_vector<float>());
+  CHECK(relu(narrow(conv(), 1, 1, 2)).to_vector<float>() == part.to_vector<float>());
+  CHECK(distance(relu(relu(conv())), relu(plain)) == 0);
+  CHECK(distance(conv() + conv(), plain * 2) <= 1e-6);
+  const Tensor once = conv();
+  CHECK(distance(once + once, plain * 2) <= 1e-6);
+  CHECK(conv2d(Tensor::zeros({0, 5, 6, 7}), block.weight, {}, kSame).numel() == 0);
+}
+
+TEST_CASE("fusion: a scope computes what is left, however it ends; scopes nest; any thread may look") {
+  const Block block(DType::float32);
+  const Tensor want = conv2d(block.x, block.weight, {}, kSame);
+  Tensor y;
+  {
+    const Fusion outer;
+    {
+      const Fusion inner;
+      y = conv2d(block.x, block.weight, {}, kSame);
+    }
+    CHECK(Fusion::enabled());
+    CHECK(waits(y));
+  }
+  CHECK_FALSE(Fusion::enabled());
+  CHECK_FALSE(waits(y));
+  CHECK(distance(y, want) == 0);
+
+  try {
+    const Fusion fusion;
+    y = conv2d(block.x, block.weight, {}, kSame);
+    throw Error("on purpose");
+  } catch (const Error&) {
+  }
+  CHECK_FALSE(Fusion::enabled());
+  CHECK_FALSE(waits(y));
+
+  const Fusion fusion;
+  y = conv2d(block.x, block.weight, {}, kSame);
+  double error = 1;
+  std::thread([&] { error = distance(y, want); }).join();
+  CHECK(error == 0);
+}
+
+TEST_CASE("fusion: what nobody asks for is never computed and takes no memory") {
+  const NoGrad no_grad;
+  const Tensor x = Tensor::ones({1, 1, 300, 300}), weight = Tensor::ones({1, 1, 1, 1});
+  const Fusion fusion;
+  const std::size_t before = memory_use().in_use;
+  Tensor y = conv2d(x, weight);
+  CHECK(memory_use().in_use == before);
+  y = Tensor();
+  CHECK(memory_use().in_use == before);
+}
