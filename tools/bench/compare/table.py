@@ -1,0 +1,69 @@
+"""Results as Markdown."""
+from compare.results import cases, quantile
+
+
+def _number(value):
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def _summary(found):
+    lines = ["| | peer | its best configuration | its time / Grapnel's (p10 to p90) | Grapnel's memory / its | |",
+             "|---|---|---|---|---|---|"]
+    for case in found:
+        for peer, row in case.best.items():
+            memory = ""
+            if row.peak_mib and case.grapnel.peak_mib:
+                memory = f"{case.grapnel.peak_mib / row.peak_mib:.2f}"
+            low, high = row.spread
+            lines.append(f"| {case.title} | {peer} | {row.name.partition(', ')[2]} | {row.ratio:.2f} ({low:.2f} to "
+                         f"{high:.2f}) | {memory} | {'**Grapnel loses**' if row.ratio < 1 else ''} |")
+    return lines
+
+
+def _details(case):
+    lines = [f"### {case.title}, {case.size}x{case.size}, {len(case.grapnel.ratios)} rounds", "",
+             "| | median ms | p10 | p90 | images/s | its time / Grapnel's (p10 to p90) | peak MiB |",
+             "|---|---|---|---|---|---|---|"]
+    best = {row.name for row in case.best.values()}
+    for row in [case.grapnel, *case.peers]:
+        name = f"**{row.name}**" if row is case.grapnel or row.name in best else row.name
+        ratio = "" if row is case.grapnel else "{:.2f} ({:.2f} to {:.2f})".format(row.ratio, *row.spread)
+        peak = f"{row.peak_mib:.0f}" if row.peak_mib else ""
+        lines.append(f"| {name} | {_number(row.median)} | {_number(quantile(row.times, 0.1))} | "
+                     f"{_number(quantile(row.times, 0.9))} | {case.batch / row.median * 1e3:.1f} | {ratio} | {peak} |")
+    for name, reason in case.absent.items():
+        reason = reason.replace("|", "\\|")
+        lines.append(f"| {name} | absent: {reason} | | | | | |")
+    return lines + [""]
+
+
+def _errors(results):
+    lines = ["## Errors against float64", "",
+             "Relative L2: logits and the gradient of a logit at the input in eval mode, all parameters' gradients of a "
+             "training", "step together; on 4 pictures of noise.", "",
+             "| | | logits | same top-1 | input gradient | step |", "|---|---|---|---|---|---|"]
+    for title, engines in results["errors"].items():
+        for name, error in engines.items():
+            numbers = [f"{error[key]:.1e}" if key in error else "" for key in ("logits", "input_gradient", "step")]
+            lines.append(f"| {title} | {name} | {numbers[0]} | {'yes' if error['top1'] else '**no**'} | {numbers[1]} | "
+                         f"{numbers[2]} |")
+    return lines + [""]
+
+
+def _sizes(setup):
+    lines = ["## Installed size", "", "MiB of the package alone, without what it depends on (Python, CUDA's libraries, "
+             "...); Grapnel is one file.", "", "| | version | MiB |", "|---|---|---|"]
+    for name, package in [("Grapnel", setup["program"]), *setup["packages"].items()]:
+        lines.append(f"| {name} | {package['version']} | {package['mib']:.1f} |")
+    return lines + [""]
+
+
+def to_markdown(results):
+    found, setup = cases(results), results["setup"]
+    lines = ["# Grapnel beside its peers", "",
+             f"{setup['cpu']}, {setup['cores']} cores. Same weights and inputs, float32, in turns; ratios above 1: "
+             "Grapnel is faster.", "", "## Against the best configuration of each peer", "", *_summary(found), "",
+             "## Everything", ""]
+    for case in found:
+        lines += _details(case)
+    return "\n".join(lines + _errors(results) + _sizes(setup)).rstrip() + "\n"
