@@ -27,11 +27,17 @@ std::int64_t bytes_of(const Tensors& tensors) {
 
 std::string row(const std::string& name, const std::string& type, const std::string& output, double gflop,
                 double ms, double peak, std::int64_t bytes) {
+  const auto number = [](double value, int decimals) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.*f", decimals, value);
+    return value > 0 ? std::string(text) : std::string();  // what does no multiply-adds has no such speed
+  };
   const double speed = gflop / ms * 1e3;
   char line[256];
-  std::snprintf(line, sizeof line, "%-24s %-18s %-20s %9.4f %9.3f %9.1f %7.1f %10.2f\n", name.c_str(),
-                type.c_str(), output.c_str(), gflop, ms, speed, 100 * speed / peak,
-                static_cast<double>(bytes) / (1 << 20));
+  std::snprintf(line, sizeof line, "%-24s %-18s %-20s %8s %9.3f %9s %7s %10s\n", name.c_str(), type.c_str(),
+                output.c_str(), number(gflop, 4).c_str(), ms, number(speed, 1).c_str(),
+                number(100 * speed / peak, 1).c_str(),
+                number(static_cast<double>(bytes) / (1 << 20), 2).c_str());
   return line;
 }
 
@@ -110,7 +116,7 @@ Json to_json(const LayerTimes& times, double peak) {
 
 std::string to_string(const LayerTimes& times, double peak) {
   char head[256];
-  std::snprintf(head, sizeof head, "%-24s %-18s %-20s %9s %9s %9s %7s %10s\n", "layer", "type", "output",
+  std::snprintf(head, sizeof head, "%-24s %-18s %-20s %8s %9s %9s %7s %10s\n", "layer", "type", "output",
                 "GFLOP", "ms", "GFLOP/s", "% peak", "MiB moved");
   std::string text = head;
   double gflop = 0, ms = times.outside_ms;

@@ -55,7 +55,7 @@ double peak_gflops() {
   const kernels::MicroKernel& kernel = microkernel();
   const double flop = 2.0 * kernel.max_rows * kernel.panel * kDepth * kTiles * num_threads();
   double best = 0;
-  for (int i = 0; i < 8; ++i) {  // the first tries also wake the threads and raise the clock
+  for (int i = 0; i < 40; ++i) {  // the first tries also wake the threads and raise the clock
     const auto start = std::chrono::steady_clock::now();
     kernels::parallel_for(num_threads(), 1, [&](std::int64_t begin, std::int64_t end) {
       for (; begin < end; ++begin) multiply_and_add(kernel);

@@ -26,7 +26,9 @@ class Worker:
         self.name = name
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env=variables)
-        self.absent = self._answer().get("absent")
+        ready = self._answer()
+        self.absent = ready.get("absent")
+        self.libraries_mib = ready.get("libraries_mib", 0)  # Grapnel has none to speak of
 
     def _answer(self):
         line = self.process.stdout.readline()
@@ -60,9 +62,9 @@ def _workers(setting, peers, options):
 
 
 def measure(setting, peers, options):
-    """{"rounds": [{name: [ms, ...]}], "peak_mib": {name: MiB}, "absent": {name: reason}}."""
+    """{"rounds": [{name: [ms, ...]}], "peak_mib": {name: MiB}, "libraries_mib": {...}, "absent": {name: reason}}."""
     title = f"{setting.net} {setting.task} batch {setting.batch}, {setting.threads} threads"
-    workers, result = [], {"rounds": [], "peak_mib": {}, "absent": {}}
+    workers, result = [], {"rounds": [], "peak_mib": {}, "libraries_mib": {}, "absent": {}}
     try:
         for name, command, variables in _workers(setting, peers, options):
             progress(f"{title}: {name} warms up")
@@ -80,6 +82,7 @@ def measure(setting, peers, options):
                     continue
                 times[worker.name] = answer["times_ms"]
                 result["peak_mib"][worker.name] = answer["peak_mib"]
+                result["libraries_mib"][worker.name] = worker.libraries_mib
             result["rounds"].append(times)
     finally:
         for worker in workers:
@@ -103,7 +106,7 @@ def measure_start(setting, peers, options):
                            str(setting.folder / "start.npy"), "--threads", str(setting.threads)], None)}
     for peer in peers:
         commands[peer.name] = peer_command(setting, peer, 0), environment(setting.threads, peer.engine)
-    result = {"rounds": [], "peak_mib": {}, "absent": {}}
+    result = {"rounds": [], "peak_mib": {}, "libraries_mib": {}, "absent": {}}
     for number in range(options.rounds + 1):  # the first fills the system's cache of files
         times = {}
         for name, (command, variables) in commands.items():

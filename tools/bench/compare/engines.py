@@ -36,6 +36,7 @@ def torchvision_net(net, weights):
 
 
 class TorchEager:
+    libraries = ("torch", "torchvision")
     channels_last = False
 
     def __init__(self, case):
@@ -149,6 +150,8 @@ class TorchCompiled(TorchEager):
 
 
 class OnnxRuntime:
+    libraries = ("onnxruntime",)
+
     def __init__(self, case):
         import onnxruntime
 
@@ -169,6 +172,8 @@ class OnnxRuntime:
 
 
 class OpenVino:
+    libraries = ("openvino",)
+
     def __init__(self, case):
         import openvino
 
@@ -190,6 +195,8 @@ class OpenVino:
 
 class Ncnn:
     """One picture at a time: ncnn knows no batch."""
+
+    libraries = ("ncnn",)
 
     def __init__(self, case):
         import ncnn

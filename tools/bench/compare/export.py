@@ -17,7 +17,7 @@ import torchvision
 
 from compare.engines import torchvision_net
 
-BATCH = 4
+BATCH = 7  # odd: the median over pictures is one of them
 
 
 def random_net(net):
@@ -44,9 +44,8 @@ def write_ncnn(module, x, folder):
     pnnx.export(module, str(folder / "net.pt"), x, fp16=False)
     if not (folder / "net.ncnn.bin").exists():
         raise RuntimeError("pnnx wrote no network")
-    for leftover in folder.glob("net*pnnx*"):
-        leftover.unlink()
-    (folder / "net.pt").unlink()
+    for leftover in [*folder.glob("net*pnnx*"), folder / "net.pt", folder / "net_ncnn.py"]:
+        leftover.unlink(missing_ok=True)
 
 
 def write_reference(net, x, labels, folder):

@@ -32,9 +32,10 @@ def save(path, results):
 def add(results, setting, measured):
     """More rounds of a case."""
     key = f"{setting.net}/{setting.task}/{setting.batch}/{setting.size}/{setting.threads}"
-    case = results["cases"].setdefault(key, {"rounds": [], "peak_mib": {}, "absent": {}})
+    case = results["cases"].setdefault(key, {"rounds": [], "peak_mib": {}, "libraries_mib": {}, "absent": {}})
     case["rounds"] += measured["rounds"]
-    case["peak_mib"].update(measured["peak_mib"])
+    for memory in ("peak_mib", "libraries_mib"):
+        case[memory].update(measured[memory])
     case["absent"] = measured["absent"]
 
 
@@ -54,7 +55,8 @@ class Row:
     name: str
     times: list
     ratios: list
-    peak_mib: float
+    peak_mib: float  # None where it was not measured
+    libraries_mib: float
 
     @property
     def median(self):
@@ -101,7 +103,7 @@ class Case:
 def _row(name, case):
     rounds = [r for r in case["rounds"] if r.get(name) and r.get(GRAPNEL)]
     ratios = [statistics.median(r[name]) / statistics.median(r[GRAPNEL]) for r in rounds]
-    return Row(name, [ms for r in rounds for ms in r[name]], ratios, case["peak_mib"].get(name))
+    return Row(name, [ms for r in rounds for ms in r[name]], ratios, case["peak_mib"].get(name), case["libraries_mib"].get(name))
 
 
 def cases(results):

@@ -58,6 +58,8 @@ for name in ("torch", "torchvision", "onnxruntime", "ncnn", "openvino"):
         found[name] = {"version": metadata.version(name), "mib": bytes / 2**20}
     except metadata.PackageNotFoundError:
         pass
+import torch
+found["torch"]["version"] = torch.__version__  # with the kind of build, "+cpu"
 print(json.dumps(found))
 """
 

@@ -22,25 +22,27 @@ def _summary(found):
 
 def _details(case):
     lines = [f"### {case.title}, {case.size}x{case.size}, {len(case.grapnel.ratios)} rounds", "",
-             "| | median ms | p10 | p90 | images/s | its time / Grapnel's (p10 to p90) | peak MiB |",
-             "|---|---|---|---|---|---|---|"]
+             "| | median ms | p10 | p90 | images/s | its time / Grapnel's (p10 to p90) | peak MiB | of it without a network |",
+             "|---|---|---|---|---|---|---|---|"]
     best = {row.name for row in case.best.values()}
     for row in [case.grapnel, *case.peers]:
         name = f"**{row.name}**" if row is case.grapnel or row.name in best else row.name
         ratio = "" if row is case.grapnel else "{:.2f} ({:.2f} to {:.2f})".format(row.ratio, *row.spread)
-        peak = f"{row.peak_mib:.0f}" if row.peak_mib else ""
+        peak, libraries = (f"{mib:.0f}" if mib else "" for mib in (row.peak_mib, row.libraries_mib))
         lines.append(f"| {name} | {_number(row.median)} | {_number(quantile(row.times, 0.1))} | "
-                     f"{_number(quantile(row.times, 0.9))} | {case.batch / row.median * 1e3:.1f} | {ratio} | {peak} |")
+                     f"{_number(quantile(row.times, 0.9))} | {case.batch / row.median * 1e3:.1f} | {ratio} | {peak} | {libraries} |")
     for name, reason in case.absent.items():
         reason = reason.replace("|", "\\|")
-        lines.append(f"| {name} | absent: {reason} | | | | | |")
+        lines.append(f"| {name} | absent: {reason} | | | | | | |")
     return lines + [""]
 
 
 def _errors(results):
     lines = ["## Errors against float64", "",
-             "Relative L2: logits and the gradient of a logit at the input in eval mode, all parameters' gradients of a "
-             "training", "step together; on 4 pictures of noise.", "",
+             "Relative L2, on pictures of noise: logits, and the gradient of a logit at the input (the median of the "
+             "pictures), both in", "eval mode; all parameters' gradients of a training step together. Where a ReLU's "
+             "input is zero but for rounding, it", "lets the gradient pass in one engine and not in the other: the "
+             "last column has such jumps in all engines.", "",
              "| | | logits | same top-1 | input gradient | step |", "|---|---|---|---|---|---|"]
     for title, engines in results["errors"].items():
         for name, error in engines.items():
