@@ -34,7 +34,7 @@ def environment(threads=None, engine=""):
 
 
 def run(command, what, **options):
-    """Standard output of a command. Throws Failure with the last thing that it said."""
+    """Standard output of a command. Throws Failure with its first line about an error, or the last that it said."""
     command = [str(word) for word in command]
     try:
         done = subprocess.run(command, capture_output=True, text=True, **options)
@@ -42,5 +42,6 @@ def run(command, what, **options):
         raise Failure(f"{what}: {command[0]}: {error.strerror}") from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
-        raise Failure(f"{what}: {said[-1]}")
+        errors = [line for line in said if "error:" in line.lower()]
+        raise Failure(f"{what}: {(errors or said[-1:])[0].strip()}")
     return done.stdout

@@ -13,7 +13,8 @@ def _text(x, y, words, size=12, anchor="start", weight="normal", colour="#222"):
 
 
 def _bar(y, row, scale, colour, label):
-    middle, low, high = (_LEFT + scale * ms for ms in (row.median, quantile(row.times, 0.1), quantile(row.times, 0.9)))
+    ends = (row.median, quantile(row.times, 0.1), quantile(row.times, 0.9))
+    middle, low, high = (min(_LEFT + scale * ms, _WIDTH - _RIGHT) for ms in ends)
     centre = y + _BAR / 2 - 2
     return [_text(_LEFT - 8, y + _BAR - 6, row.name, anchor="end"),
             f'<rect x="{_LEFT}" y="{y}" width="{middle - _LEFT:.1f}" height="{_BAR - 4}" fill="{colour}"/>',
@@ -34,7 +35,7 @@ def to_svg(results):
     parts, y = [_text(16, 28, "Milliseconds, less is better", 16, weight="bold"), *_legend(52)], 66
     for case in cases(results):
         rows = [case.grapnel, *case.best.values()]
-        scale = (_WIDTH - _LEFT - _RIGHT) / max(quantile(row.times, 0.9) for row in rows)
+        scale = (_WIDTH - _LEFT - _RIGHT) / (1.2 * max(row.median for row in rows))
         y += _GAP
         parts.append(_text(16, y - 8, case.title, 13, weight="bold"))
         for row in rows:

@@ -91,11 +91,11 @@ class Case:
 
     @property
     def best(self):
-        """Of each peer the configuration with the lowest median: {"PyTorch": row, ...}."""
+        """Of each peer the configuration that is the hardest to beat: {"PyTorch": row, ...}."""
         found = {}
         for row in self.peers:
             peer = row.name.split(", ")[0]
-            if peer not in found or row.median < found[peer].median:
+            if peer not in found or row.ratio < found[peer].ratio:
                 found[peer] = row
         return found
 

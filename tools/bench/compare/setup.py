@@ -1,5 +1,6 @@
 """What must be there before anything runs: a Python environment with the peers, and the program."""
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -20,14 +21,18 @@ def _has_index(python):
 
 def _install(python, packages):
     run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", *packages],
-        "pip install " + packages[0])
+        f"no {packages[0]} from pip (does its index answer?)")
 
 
 def _make_venv(folder):
     run([sys.executable, "-m", "venv", folder], "python3 -m venv")
     python = folder / "bin" / "python"
     progress("installing PyTorch, ONNX Runtime and ncnn ...")
-    _install(python, _NEEDED + _PEERS + ([] if _has_index(python) else ["--extra-index-url", _CPU_WHEELS]))
+    try:
+        _install(python, _NEEDED + _PEERS + ([] if _has_index(python) else ["--extra-index-url", _CPU_WHEELS]))
+    except Failure:
+        shutil.rmtree(folder)  # half an environment would look like one to be used as it is
+        raise
     for package in _MAY_FAIL:
         progress(f"installing {package} ...")
         try:
@@ -42,7 +47,7 @@ def python_with_peers(given, default):
     folder = Path(given) if given else default
     python = folder / "bin" / "python"
     if given and python.exists() and not (folder / "complete").exists():
-        run([python, "-c", "import " + ", ".join(_NEEDED)], f"{folder}: no environment for this")
+        run([python, "-c", "import " + ", ".join(_NEEDED)], f"{folder} cannot be used, remove it or name another --venv")
     elif not (folder / "complete").exists():
         _make_venv(folder)
     return python
@@ -78,6 +83,8 @@ def program(given):
     for tool, package in (("cmake", "cmake"), ("ninja", "ninja-build")):
         if not shutil.which(tool):
             raise Failure(f"no {tool} to build Grapnel with: install {package} (tools/setup.sh does), or name --grapnel")
+    if not any(map(shutil.which, [os.environ.get("CXX", "c++"), "g++", "clang++"])):
+        raise Failure("no C++ compiler to build Grapnel with: install g++ (tools/setup.sh does), or name --grapnel")
     progress("building Grapnel ...")
     run(["cmake", "--preset", "release"], "cmake", cwd=ROOT)
     run(["cmake", "--build", "--preset", "release", "--target", "grapnel_program"], "building Grapnel", cwd=ROOT)

@@ -29,8 +29,9 @@ def _details(case):
         name = f"**{row.name}**" if row is case.grapnel or row.name in best else row.name
         ratio = "" if row is case.grapnel else "{:.2f} ({:.2f} to {:.2f})".format(row.ratio, *row.spread)
         peak, libraries = (f"{mib:.0f}" if mib else "" for mib in (row.peak_mib, row.libraries_mib))
+        images = "" if case.task == "start" else f"{case.batch / row.median * 1e3:.1f}"
         lines.append(f"| {name} | {_number(row.median)} | {_number(quantile(row.times, 0.1))} | "
-                     f"{_number(quantile(row.times, 0.9))} | {case.batch / row.median * 1e3:.1f} | {ratio} | {peak} | {libraries} |")
+                     f"{_number(quantile(row.times, 0.9))} | {images} | {ratio} | {peak} | {libraries} |")
     for name, reason in case.absent.items():
         reason = reason.replace("|", "\\|")
         lines.append(f"| {name} | absent: {reason} | | | | | | |")
