@@ -1,6 +1,8 @@
 """Measuring: everybody in a process of its own, in turns, so that whatever else the machine does meets all."""
+import contextlib
 import json
 import subprocess
+import tempfile
 import time
 from collections import namedtuple
 
@@ -24,8 +26,9 @@ class Worker:
 
     def __init__(self, name, command, variables):
         self.name = name
+        self.said = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill up
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, env=variables)
+                                        stderr=self.said, text=True, env=variables)
         ready = self._answer()
         self.absent = ready.get("absent")
         self.libraries_mib = ready.get("libraries_mib", 0)  # Grapnel has none to speak of
@@ -34,21 +37,22 @@ class Worker:
         line = self.process.stdout.readline()
         if line:
             return json.loads(line)
-        said = self.process.communicate()[1].strip().splitlines()
-        killed = self.process.returncode == -9
+        killed = self.process.wait() == -9
+        self.said.seek(0)
+        said = self.said.read().strip().splitlines()
         return {"absent": "killed: out of memory?" if killed else said[-1] if said else "ended without a word"}
 
     def measure(self, repeat):
         """{"times_ms", "peak_mib"}, or {"absent"} if it died."""
-        try:
+        with contextlib.suppress(BrokenPipeError):  # the answer says why
             print(repeat, file=self.process.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # the answer says why
         return self._answer()
 
     def close(self):
         self.process.kill()
-        self.process.communicate()
+        with contextlib.suppress(BrokenPipeError):  # closes the pipes
+            self.process.communicate()
+        self.said.close()
 
 
 def _workers(setting, peers, options):
@@ -99,6 +103,17 @@ def _leave(workers, worker, reason, result):
     result["absent"][worker.name] = reason
 
 
+def _run_once(name, command, variables):
+    """What a worker that ends by itself answers; Grapnel answers in prose, or fails."""
+    if name == GRAPNEL:
+        run(command, GRAPNEL, env=variables)
+        return {}
+    try:
+        return json.loads(run(command, name, env=variables))
+    except Failure as failure:
+        return {"absent": str(failure)}
+
+
 def measure_start(setting, peers, options):
     """The same for cold processes that load the network and answer once; the times include the system's."""
     commands = {GRAPNEL: ([str(setting.program), "run", "--model", setting.net, "--weights",
@@ -114,11 +129,11 @@ def measure_start(setting, peers, options):
                 continue
             progress(f"{setting.net} start, {setting.threads} threads: {name}, {number} of {options.rounds}")
             start = time.perf_counter()
-            said = run(command, name, env=variables)
-            times[name] = [(time.perf_counter() - start) * 1e3]
-            if '"absent"' in said:
-                result["absent"][name] = json.loads(said)["absent"]
-                del times[name]
+            answer = _run_once(name, command, variables)
+            if "absent" in answer:
+                result["absent"][name] = answer["absent"]
+            else:
+                times[name] = [(time.perf_counter() - start) * 1e3]
         if number:
             result["rounds"].append(times)
     return result
