@@ -14,7 +14,7 @@ from compare import __main__ as program  # noqa: E402
 from compare.common import Failure  # noqa: E402
 from compare.contest import Setting  # noqa: E402
 
-SETUP = {"cpu": "a CPU", "cores": 2, "packages": {"torch": {"version": "2.0", "mib": 100.0}},
+SETUP = {"cpu": "a CPU", "cores": 2, "weights": "random", "packages": {"torch": {"version": "2.0", "mib": 100.0}},
          "program": {"version": "0.1.0 (abc)", "mib": 5.0}}
 SETTING = Setting("resnet18", "infer", 2, 224, 1, None, None, None)
 

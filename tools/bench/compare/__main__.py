@@ -68,8 +68,8 @@ def parse_options(arguments):
     if options.quick:
         options.nets, options.batches, options.train_batches = ["resnet18"], [1], [2]
         options.rounds, options.repeat, options.warmup = 3, 2, 1
-    if options.weights:
-        options.weights = {net: weights_of(net, options.weights) for net in options.nets}
+    for net in options.nets if options.weights else []:
+        weights_of(net, options.weights)
     return options
 
 
@@ -80,30 +80,32 @@ def weights_of(net, folder):
     return found[0].resolve()
 
 
-def describe(program, python):
+def describe(program, python, weights):
     """What results depend on: only results of the same are merged."""
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), cpu)
     version = run([program, "--version"], str(program)).split()[-1]
     digest = hashlib.sha256(program.read_bytes()).hexdigest()[:12]
-    return {"cpu": cpu, "cores": os.cpu_count(), "packages": setup.installed(python),
+    return {"cpu": cpu, "cores": os.cpu_count(), "weights": str(weights or "random"), "packages": setup.installed(python),
             "program": {"version": f"{version} ({digest})", "mib": program.stat().st_size / 2**20}}
 
 
 def prepare(net, options, python):
-    """Exports the weights, once for every set of them; tells the folder and what could not be exported."""
-    source = options.weights[net] if options.weights else None
+    """Exports the weights, once for every set of them: the folder, and {engine: why its format could not be written}."""
+    source = weights_of(net, options.weights) if options.weights else None
     name = f"{net}-{options.size}" + ("-" + hashlib.sha256(str(source).encode()).hexdigest()[:8] if source else "")
     folder = options.out / "nets" / name
-    done = folder / "exported.json"
-    if not done.exists():
-        progress(f"{net}: exporting the weights")
-        folder.mkdir(parents=True, exist_ok=True)
-        said = run([python, "-m", "compare.export", net, options.size, folder, *([source] if source else [])],
-                   f"{net}: export", env=environment())
-        done.write_text(said)
-    return folder
+    complete = folder / "complete"
+    if complete.exists():
+        return folder, {}
+    progress(f"{net}: exporting the weights")
+    folder.mkdir(parents=True, exist_ok=True)
+    absent = json.loads(run([python, "-m", "compare.export", net, options.size, folder, *([source] if source else [])],
+                            f"{net}: export", env=environment()))
+    if not absent:
+        complete.touch()
+    return folder, absent
 
 
 def check_agreement(setting, options, python):
@@ -119,14 +121,20 @@ def check_agreement(setting, options, python):
     return {engines.get(name, GRAPNEL): errors for name, errors in found.items()}
 
 
-def settings(options, program, python):
-    for net in options.nets:
-        folder = prepare(net, options, python)
-        for threads in options.threads:
-            for task in options.tasks:
-                batches = {"infer": options.batches, "train": options.train_batches}.get(task, [1])
-                for batch in batches:
-                    yield contest.Setting(net, task, batch, options.size, threads, folder, program, python)
+def settings_of(net, folder, options, program, python):
+    for threads in options.threads:
+        for task in options.tasks:
+            for batch in {"infer": options.batches, "train": options.train_batches}.get(task, [1]):
+                yield contest.Setting(net, task, batch, options.size, threads, folder, program, python)
+
+
+def measure(setting, without, options):
+    """One case; `without` has the engines that cannot take part."""
+    peers = peers_of(setting.task, options.with_compile)
+    able = [peer for peer in peers if peer.engine not in without]
+    result = (contest.measure_start if setting.task == "start" else contest.measure)(setting, able, options)
+    result["absent"].update({peer.name: without[peer.engine] for peer in peers if peer.engine in without})
+    return result
 
 
 def write_reports(out, found):
@@ -140,15 +148,14 @@ def compare(options):
     options.out = options.out.resolve()
     program = setup.program(options.grapnel)
     python = setup.python_with_peers(options.venv, ROOT / "build/compare/venv")
-    found = results.load(options.out / "results.json", describe(program, python))
-    checked = set()
-    for setting in settings(options, program, python):
-        if setting.net not in checked:
-            checked.add(setting.net)
-            found["errors"][f"{setting.net}, {setting.size}x{setting.size}"] = check_agreement(setting, options, python)
-        measure = contest.measure_start if setting.task == "start" else contest.measure
-        results.add(found, setting, measure(setting, peers_of(setting.task, options.with_compile), options))
-        write_reports(options.out, found)
+    found = results.load(options.out / "results.json", describe(program, python, options.weights))
+    for net in options.nets:
+        folder, without = prepare(net, options, python)
+        cases = list(settings_of(net, folder, options, program, python))
+        found["errors"][f"{net}, {options.size}x{options.size}"] = check_agreement(cases[0], options, python)
+        for setting in cases:
+            results.add(found, setting, measure(setting, without, options))
+            write_reports(options.out, found)
     progress("")
     print(f"wrote {options.out}/table.md, plot.svg and results.json")
 
