@@ -87,12 +87,12 @@ def describe(program, python, weights):
         cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), cpu)
     version = run([program, "--version"], str(program)).split()[-1]
     digest = hashlib.sha256(program.read_bytes()).hexdigest()[:12]
-    return {"cpu": cpu, "cores": os.cpu_count(), "weights": str(weights or "random"), "packages": setup.installed(python),
-            "program": {"version": f"{version} ({digest})", "mib": program.stat().st_size / 2**20}}
+    return {"cpu": cpu, "cores": os.cpu_count(), "weights": str(weights or "random"),
+            "packages": setup.installed(python), "program": {"version": f"{version} ({digest})", "mib": program.stat().st_size / 2**20}}
 
 
 def prepare(net, options, python):
-    """Exports the weights, once for every set of them: the folder, and {engine: why its format could not be written}."""
+    """Exports the weights, once for each set of them: the folder, and {engine: why it has no network there}."""
     source = weights_of(net, options.weights) if options.weights else None
     name = f"{net}-{options.size}" + ("-" + hashlib.sha256(str(source).encode()).hexdigest()[:8] if source else "")
     folder = options.out / "nets" / name

@@ -45,6 +45,7 @@ def to_svg(results):
             parts += _bar(y, row, scale, colour, label)
             y += _BAR
     height = y + 20
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}" '
-            f'font-family="sans-serif">\n<rect width="{_WIDTH}" height="{height}" fill="white"/>\n'
+    size = f'width="{_WIDTH}" height="{height}"'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {_WIDTH} {height}" '
+            f'font-family="sans-serif">\n<rect {size} fill="white"/>\n'
             + "\n".join(parts) + "\n</svg>\n")

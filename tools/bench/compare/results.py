@@ -103,7 +103,8 @@ class Case:
 def _row(name, case):
     rounds = [r for r in case["rounds"] if r.get(name) and r.get(GRAPNEL)]
     ratios = [statistics.median(r[name]) / statistics.median(r[GRAPNEL]) for r in rounds]
-    return Row(name, [ms for r in rounds for ms in r[name]], ratios, case["peak_mib"].get(name), case["libraries_mib"].get(name))
+    memory = [case[kind].get(name) for kind in ("peak_mib", "libraries_mib")]
+    return Row(name, [ms for r in rounds for ms in r[name]], ratios, *memory)
 
 
 def cases(results):

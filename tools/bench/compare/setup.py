@@ -47,7 +47,7 @@ def python_with_peers(given, default):
     folder = Path(given) if given else default
     python = folder / "bin" / "python"
     if given and python.exists() and not (folder / "complete").exists():
-        run([python, "-c", "import " + ", ".join(_NEEDED)], f"{folder} cannot be used, remove it or name another --venv")
+        run([python, "-c", "import " + ", ".join(_NEEDED)], f"{folder} cannot be used, remove it or name another")
     elif not (folder / "complete").exists():
         _make_venv(folder)
     return python
@@ -82,9 +82,9 @@ def program(given):
         return Path(given).resolve()
     for tool, package in (("cmake", "cmake"), ("ninja", "ninja-build")):
         if not shutil.which(tool):
-            raise Failure(f"no {tool} to build Grapnel with: install {package} (tools/setup.sh does), or name --grapnel")
+            raise Failure(f"no {tool} to build Grapnel with: install {package}, as tools/setup.sh does, or name --grapnel")
     if not any(map(shutil.which, [os.environ.get("CXX", "c++"), "g++", "clang++"])):
-        raise Failure("no C++ compiler to build Grapnel with: install g++ (tools/setup.sh does), or name --grapnel")
+        raise Failure("no C++ compiler to build Grapnel with: install g++, as tools/setup.sh does, or name --grapnel")
     progress("building Grapnel ...")
     run(["cmake", "--preset", "release"], "cmake", cwd=ROOT)
     run(["cmake", "--build", "--preset", "release", "--target", "grapnel_program"], "building Grapnel", cwd=ROOT)

@@ -22,7 +22,7 @@ def _summary(found):
 
 def _details(case):
     lines = [f"### {case.title}, {case.size}x{case.size}, {len(case.grapnel.ratios)} rounds", "",
-             "| | median ms | p10 | p90 | images/s | its time / Grapnel's (p10 to p90) | peak MiB | of it without a network |",
+             "| | median ms | p10 | p90 | images/s | its time / Grapnel's (p10 to p90) | peak MiB | of it without a net |",
              "|---|---|---|---|---|---|---|---|"]
     best = {row.name for row in case.best.values()}
     for row in [case.grapnel, *case.peers]:
@@ -64,8 +64,8 @@ def _sizes(setup):
 def to_markdown(results):
     found, setup = cases(results), results["setup"]
     lines = ["# Grapnel beside its peers", "",
-             f"{setup['cpu']}, {setup['cores']} cores. Same weights ({setup['weights']}) and inputs, float32, in turns; ratios above 1: "
-             "Grapnel is faster.", "", "## Against the best configuration of each peer", "", *_summary(found), "",
+             f"{setup['cpu']}, {setup['cores']} cores. Same weights ({setup['weights']}) and inputs, float32, in turns; "
+             "ratios above 1: Grapnel is faster.", "", "## Against the best configuration of each peer", "", *_summary(found), "",
              "## Everything", ""]
     for case in found:
         lines += _details(case)

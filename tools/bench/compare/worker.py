@@ -2,8 +2,9 @@
 
     python -m compare.worker ENGINE WORK NET BATCH SIZE THREADS FOLDER WARMUP
 
-Answers in lines of JSON, as `grapnel bench --serve` does: {"ready": true, "libraries_mib": peak before there is a network}, or {"absent": "why"}; then, for each line with
-a number of runs, {"times_ms": [...], "peak_mib": ...}. With WARMUP 0 it runs once and ends: a cold start.
+Answers in lines of JSON, as `grapnel bench --serve` does: {"ready": true, "libraries_mib": the peak before there is a
+network}, or {"absent": "why"}; then, for each line with a number of runs, {"times_ms": [...], "peak_mib": ...}. With
+WARMUP 0 it runs once and ends: a cold start.
 """
 import importlib
 import json
