@@ -87,8 +87,9 @@ def describe(program, python, weights):
         cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), cpu)
     version = run([program, "--version"], str(program)).split()[-1]
     digest = hashlib.sha256(program.read_bytes()).hexdigest()[:12]
-    return {"cpu": cpu, "cores": os.cpu_count(), "weights": str(weights or "random"),
-            "packages": setup.installed(python), "program": {"version": f"{version} ({digest})", "mib": program.stat().st_size / 2**20}}
+    ours = {"version": f"{version} ({digest})", "mib": program.stat().st_size / 2**20}
+    return {"cpu": cpu, "cores": os.cpu_count(), "weights": str(weights or "random"), "program": ours,
+            "packages": setup.installed(python)}
 
 
 def prepare(net, options, python):

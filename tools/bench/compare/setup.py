@@ -82,9 +82,9 @@ def program(given):
         return Path(given).resolve()
     for tool, package in (("cmake", "cmake"), ("ninja", "ninja-build")):
         if not shutil.which(tool):
-            raise Failure(f"no {tool} to build Grapnel with: install {package}, as tools/setup.sh does, or name --grapnel")
+            raise Failure(f"no {tool} to build Grapnel with: install {package} (see tools/setup.sh), or name --grapnel")
     if not any(map(shutil.which, [os.environ.get("CXX", "c++"), "g++", "clang++"])):
-        raise Failure("no C++ compiler to build Grapnel with: install g++, as tools/setup.sh does, or name --grapnel")
+        raise Failure("no C++ compiler to build Grapnel with: install g++ (see tools/setup.sh), or name --grapnel")
     progress("building Grapnel ...")
     run(["cmake", "--preset", "release"], "cmake", cwd=ROOT)
     run(["cmake", "--build", "--preset", "release", "--target", "grapnel_program"], "building Grapnel", cwd=ROOT)

@@ -65,7 +65,8 @@ def to_markdown(results):
     found, setup = cases(results), results["setup"]
     lines = ["# Grapnel beside its peers", "",
              f"{setup['cpu']}, {setup['cores']} cores. Same weights ({setup['weights']}) and inputs, float32, in turns; "
-             "ratios above 1: Grapnel is faster.", "", "## Against the best configuration of each peer", "", *_summary(found), "",
+             "ratios above", "1: Grapnel is faster.", "",
+             "## Against the best configuration of each peer", "", *_summary(found), "",
              "## Everything", ""]
     for case in found:
         lines += _details(case)
