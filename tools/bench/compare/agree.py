@@ -3,7 +3,7 @@
     python -m compare.agree NET SIZE THREADS FOLDER ENGINE...
 
 Grapnel's results lie in FOLDER already, written by `grapnel run`. Prints {ENGINE: {"logits", "top1", "input_gradient",
-"step"}, "Grapnel": ...} without what an engine cannot do.
+"step_median", "step"}, "Grapnel": ...} without what an engine cannot do.
 """
 import json
 import os
@@ -48,9 +48,10 @@ class Reference:
             # Pictures are independent: the median passes over one with a ReLU on the brink.
             found["input_gradient"] = statistics.median(map(relative, input_gradient, self.input_gradient))
         if step is not None:
-            names = list(self.step)
-            together = numpy.concatenate([step[name].ravel() for name in names])
-            found["step"] = relative(together, numpy.concatenate([self.step[name].ravel() for name in names]))
+            # A ReLU on the brink disturbs all parameters before it, so the typical one is told too.
+            found["step_median"] = statistics.median(relative(step[name], self.step[name]) for name in self.step)
+            found["step"] = relative(*(numpy.concatenate([side[name].ravel() for name in self.step])
+                                       for side in (step, self.step)))
         return found
 
 

@@ -22,7 +22,7 @@ def _summary(found):
 
 def _details(case):
     lines = [f"### {case.title}, {case.size}x{case.size}, {len(case.grapnel.ratios)} rounds", "",
-             "| | median ms | p10 | p90 | images/s | its time / Grapnel's (p10 to p90) | peak MiB | of it without a net |",
+             "| | median ms | p10 | p90 | images/s | its time / Grapnel's (p10 to p90) | peak MiB | libraries alone |",
              "|---|---|---|---|---|---|---|---|"]
     best = {row.name for row in case.best.values()}
     for row in [case.grapnel, *case.peers]:
@@ -41,15 +41,17 @@ def _details(case):
 def _errors(results):
     lines = ["## Errors against float64", "",
              "Relative L2, on pictures of noise: logits, and the gradient of a logit at the input (the median of the "
-             "pictures), both in", "eval mode; all parameters' gradients of a training step together. Where a ReLU's "
-             "input is zero but for rounding, it", "lets the gradient pass in one engine and not in the other: the "
-             "last column has such jumps in all engines.", "",
-             "| | | logits | same top-1 | input gradient | step |", "|---|---|---|---|---|---|"]
+             "pictures), both in", "eval mode; the gradients of a training step, of the median parameter and of all "
+             "together. Where a ReLU's input is zero", "but for rounding, it lets the gradient pass in one engine and "
+             "not in the other, and all parameters before it change:", "the last column has such jumps in all engines.",
+             "", "| | | logits | same top-1 | input gradient | step, median | step, all |",
+             "|---|---|---|---|---|---|---|"]
     for title, engines in results["errors"].items():
         for name, error in engines.items():
-            numbers = [f"{error[key]:.1e}" if key in error else "" for key in ("logits", "input_gradient", "step")]
-            lines.append(f"| {title} | {name} | {numbers[0]} | {'yes' if error['top1'] else '**no**'} | {numbers[1]} | "
-                         f"{numbers[2]} |")
+            logits, *gradients = (f"{error[key]:.1e}" if key in error else ""
+                                  for key in ("logits", "input_gradient", "step_median", "step"))
+            lines.append(f"| {title} | {name} | {logits} | {'yes' if error['top1'] else '**no**'} | "
+                         f"{' | '.join(gradients)} |")
     return lines + [""]
 
 
