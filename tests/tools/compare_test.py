@@ -60,7 +60,7 @@ class Results(unittest.TestCase):
             self.assertEqual(results.load(path, SETUP)["cases"], {})
             results.save(path, measured())
             self.assertEqual(results.load(path, SETUP), measured())
-            with self.assertRaisesRegex(Failure, "another cores"):
+            with self.assertRaisesRegex(Failure, "of other cores"):
                 results.load(path, {**SETUP, "cores": 4})
             path.write_text("[1]")
             with self.assertRaisesRegex(Failure, "not a file of results"):

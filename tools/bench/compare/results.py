@@ -18,7 +18,7 @@ def load(path, setup):
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Failure(f"{path}: not a file of results; name another --out") from None
     if different:
-        raise Failure(f"{path} was measured with another {different[0]}; name another --out, or remove it")
+        raise Failure(f"{path} holds results of other {', '.join(different)}; name another --out, or remove it")
     return results
 
 

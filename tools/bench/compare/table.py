@@ -66,8 +66,8 @@ def _sizes(setup):
 def to_markdown(results):
     found, setup = cases(results), results["setup"]
     lines = ["# Grapnel beside its peers", "",
-             f"{setup['cpu']}, {setup['cores']} cores. Same weights ({setup['weights']}) and inputs, float32, in turns; "
-             "ratios above", "1: Grapnel is faster.", "",
+             f"{setup['cpu']}, {setup['cores']} cores. Same weights ({setup['weights']}) and inputs, float32, in "
+             "turns; ratios", "above 1: Grapnel is faster.", "",
              "## Against the best configuration of each peer", "", *_summary(found), "",
              "## Everything", ""]
     for case in found:
