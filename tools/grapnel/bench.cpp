@@ -63,6 +63,60 @@ void serve(const BenchOptions& options, const Task& task) {
   }
 }
 
+struct Report {
+  std::vector<double> times;  // ms
+  double median, images_per_s, gflops, memory;
+  double peak = 0;  // this and the layers: only if asked for
+  LayerTimes layers = {};
+};
+
+Report make_report(const BenchOptions& options, const Model& model, const Tensor& x, const Task& task) {
+  const auto multiply_adds = static_cast<double>(nn::summarize(*model.net, x.shape()).multiply_adds);
+  const std::vector<double> times = measure(task, options.warmup, options.repeat, options.task);
+  const double median = quantile(times, 0.5);
+  Report report{times, median, static_cast<double>(options.batch) / median * 1e3,
+                2e-6 * multiply_adds * passes(options.task) / median, peak_mib()};
+  if (options.layers) {
+    report.peak = peak_gflops();
+    report.layers = time_layers(*model.net, x, options.repeat);
+  }
+  return report;
+}
+
+Json to_json(const BenchOptions& options, const Model& model, const Report& report) {
+  Json json{{"model", model.name},
+            {"task", options.task},
+            {"batch", options.batch},
+            {"size", options.picture},
+            {"threads", num_threads()},
+            {"kernels", kernel_name()},
+            {"median_ms", report.median},
+            {"p10_ms", quantile(report.times, 0.1)},
+            {"p90_ms", quantile(report.times, 0.9)},
+            {"images_per_s", report.images_per_s},
+            {"gflops", report.gflops},
+            {"peak_mib", report.memory},
+            {"times_ms", report.times}};
+  if (options.layers) {
+    json["peak_gflops"] = report.peak;
+    json["layers"] = to_json(report.layers, report.peak);
+    json["outside_ms"] = report.layers.outside_ms;
+  }
+  return json;
+}
+
+void print_text(const BenchOptions& options, const Model& model, const Report& report) {
+  char line[160];
+  std::snprintf(line, sizeof line, "median %.2f ms (p10 %.2f, p90 %.2f), %.1f images/s, %.1f GFLOP/s",
+                report.median, quantile(report.times, 0.1), quantile(report.times, 0.9), report.images_per_s,
+                report.gflops);
+  std::cout << model.name << " " << options.task << ", batch " << options.batch << ", " << num_threads()
+            << " threads, " << kernel_name() << " kernels: " << line << '\n';
+  if (!options.layers) return;
+  std::snprintf(line, sizeof line, "With hooks around every layer; peak %.1f GFLOP/s:", report.peak);
+  std::cout << line << '\n' << to_string(report.layers, report.peak);
+}
+
 void bench(const BenchOptions& options) {
   if (options.full_backward && options.task != "gradcam")
     throw Error("--full-backward belongs to --task gradcam");
@@ -71,52 +125,13 @@ void bench(const BenchOptions& options) {
   const Model model = load_or_init_model(options.model, options.size);
   Generator generator(1);
   const Tensor x = Tensor::randn({options.batch, 3, options.picture, options.picture}, generator);
-  const std::int64_t multiply_adds = nn::summarize(*model.net, x.shape()).multiply_adds;
   const Task task = make_task(options.task + (options.full_backward ? "-full" : ""), model, x);
   if (options.serve) return serve(options, task);
-
-  const std::vector<double> times = measure(task, options.warmup, options.repeat, options.task);
-  const double median = quantile(times, 0.5), p10 = quantile(times, 0.1), p90 = quantile(times, 0.9);
-  const double images_per_s = static_cast<double>(options.batch) / median * 1e3;
-  const double gflops = 2e-6 * static_cast<double>(multiply_adds) * passes(options.task) / median;
-  const double memory = peak_mib();
-  double peak = 0;
-  LayerTimes layers;
-  if (options.layers) {
-    peak = peak_gflops();
-    layers = time_layers(*model.net, x, options.repeat);
-  }
-
-  if (options.json) {
-    Json report{{"model", model.name},
-                {"task", options.task},
-                {"batch", options.batch},
-                {"size", options.picture},
-                {"threads", num_threads()},
-                {"kernels", kernel_name()},
-                {"median_ms", median},
-                {"p10_ms", p10},
-                {"p90_ms", p90},
-                {"images_per_s", images_per_s},
-                {"gflops", gflops},
-                {"peak_mib", memory},
-                {"times_ms", times}};
-    if (options.layers) {
-      report["peak_gflops"] = peak;
-      report["layers"] = to_json(layers, peak);
-      report["outside_ms"] = layers.outside_ms;
-    }
-    print(report);
-    return;
-  }
-  char line[160];
-  std::snprintf(line, sizeof line, "median %.2f ms (p10 %.2f, p90 %.2f), %.1f images/s, %.1f GFLOP/s", median,
-                p10, p90, images_per_s, gflops);
-  std::cout << model.name << " " << options.task << ", batch " << options.batch << ", " << num_threads()
-            << " threads, " << kernel_name() << " kernels: " << line << '\n';
-  if (!options.layers) return;
-  std::snprintf(line, sizeof line, "With hooks around every layer; peak %.1f GFLOP/s:", peak);
-  std::cout << line << '\n' << to_string(layers, peak);
+  const Report report = make_report(options, model, x, task);
+  if (options.json)
+    print(to_json(options, model, report));
+  else
+    print_text(options, model, report);
 }
 
 }  // namespace
