@@ -153,7 +153,9 @@ def compare(options):
     for net in options.nets:
         folder, without = prepare(net, options, python)
         cases = list(settings_of(net, folder, options, program, python))
-        found["errors"][f"{net}, {options.size}x{options.size}"] = check_agreement(cases[0], options, python)
+        title = f"{net}, {options.size}x{options.size}"
+        if title not in found["errors"]:  # the same programs would find the same
+            found["errors"][title] = check_agreement(cases[0], options, python)
         for setting in cases:
             results.add(found, setting, measure(setting, without, options))
             write_reports(options.out, found)
