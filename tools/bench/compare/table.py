@@ -43,7 +43,7 @@ def _errors(results):
              "Relative L2, on pictures of noise: logits, and the gradient of a logit at the input (the median of the "
              "pictures), both in", "eval mode; the gradients of a training step, of the median parameter and of all "
              "together. Where a ReLU's input is zero", "but for rounding, it lets the gradient pass in one engine and "
-             "not in the other, and all parameters before it change:", "the last column has such jumps in all engines.",
+             "not in the other, and all gradients before it change:", "errors near 1e-3 are such jumps, on any side.",
              "", "| | | logits | same top-1 | input gradient | step, median | step, all |",
              "|---|---|---|---|---|---|---|"]
     for title, engines in results["errors"].items():
