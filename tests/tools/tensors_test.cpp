@@ -1,4 +1,4 @@
-// Commands about tensors and files: run, inspect, convert, summary, bench; and the program's own options.
+// Commands about tensors and files: run, inspect, convert, summary; and the program's own options.
 #include <doctest/doctest.h>
 
 #include "grapnel/engine/ops.h"
@@ -161,24 +161,6 @@ TEST_CASE("summary counts as published") {
   CHECK(workshop.grapnel("summary --json").json() ==
         workshop.grapnel("summary --json --model builtin").json());
   check_fails(workshop.grapnel("summary --model builtin --weights x.pth"), "summary", "leave out --weights");
-}
-
-TEST_CASE("bench measures each task") {
-  const Workshop workshop;
-  for (const std::string task : {"infer", "gradcam", "gradcam --full-backward", "train"}) {
-    const auto run = workshop.grapnel(
-        "bench --model resnet18 --width 4 --size 32 --batch 2 --threads 1 "
-        "--repeat 3 --warmup 1 --json --task " +
-        task);
-    CAPTURE(run.err);
-    REQUIRE(run.code == 0);
-    const auto report = run.json();
-    CHECK(report["times_ms"].size() == 3);
-    CHECK(report["p10_ms"] > 0);
-    CHECK(report["p10_ms"] <= report["median_ms"]);
-    CHECK(report["median_ms"] <= report["p90_ms"]);
-    CHECK(report["threads"] == 1);
-  }
 }
 
 TEST_CASE("help and version") {

@@ -1,22 +1,17 @@
-// grapnel bench: how long inference, a Grad-CAM or a training step take.
+// grapnel bench: how long inference, a Grad-CAM, gradients or a training step take, whole or by layer. What
+// is timed is in bench_tasks.cpp.
 #include <sys/resource.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <functional>
 #include <iostream>
 
+#include "bench_layers.h"
+#include "bench_tasks.h"
 #include "commands.h"
 #include "grapnel/engine/device.h"
-#include "grapnel/engine/grad_mode.h"
-#include "grapnel/engine/ops.h"
-#include "grapnel/nn/sgd.h"
-#include "grapnel/nn/summary.h"
-#include "grapnel/viz/capture.h"
-#include "grapnel/viz/explain.h"
-#include "model.h"
-#include "output.h"
+#include "grapnel/engine/random.h"
+#include "peak.h"
 
 namespace grapnel::tools {
 namespace {
@@ -27,85 +22,21 @@ struct BenchOptions {
   std::int64_t batch = 1, picture = 224;
   int repeat = 20, warmup = 3;
   std::string task = "infer";
-  bool full_backward = false, json = false;
+  bool full_backward = false, layers = false, serve = false, json = false;
 };
 
-using Task = std::function<void()>;
-
-Task make_infer(nn::Module& net, const Tensor& x) {
-  return [&net, x] {
-    const InferenceMode inference;
-    net(x);
-  };
-}
-
-/// Forward, the best class's gradient at the layer, and the map for each picture of the batch.
-Task make_gradcam(nn::Module& net, const Tensor& x, const std::string& layer) {
-  return [&net, x, layer] {
-    const viz::Method method = viz::Method::gradcam;
-    for (std::int64_t i = 0; i < x.size(0); ++i) {
-      viz::Observation seen(net, narrow(x, 0, i, 1), viz::observe_for({&method, 1}, {layer}));
-      viz::explain(seen, method, viz::resolve_targets("top1", seen.logits()).front());
-    }
-  };
-}
-
-/// The same the way tutorials do it: the gradient runs through the whole net, and a hook picks it up.
-Task make_gradcam_full(nn::Module& net, const Tensor& x, const std::string& layer) {
-  return [&net, x, layer] {
-    const viz::Capture seen(net.at(layer), viz::CaptureMode::alias);
-    const Tensor logits = net(x);
-    sum(amax(logits, {1})).backward();
-    const NoGrad no_grad;
-    const Tensor map = relu(sum(mean(seen.gradient(), {2, 3}, true) * seen.activation(), {1}, true));
-    interpolate(map, x.size(2), x.size(3), Resample::bilinear);
-    net.zero_grad();
-  };
-}
-
-/// Forward in train mode, cross entropy, backward, and one step of SGD with momentum.
-Task make_train(nn::Module& net, const Tensor& x, std::int64_t classes) {
-  net.train();
-  std::vector<std::int64_t> labels;
-  for (std::int64_t i = 0; i < x.size(0); ++i) labels.push_back(i % classes);
-  const Tensor wanted = Tensor::from(std::span<const std::int64_t>(labels), {x.size(0)});
-  const nn::SGDOptions settings{.lr = 1e-3, .momentum = 0.9, .weight_decay = 1e-4};
-  const auto optimizer = std::make_shared<nn::SGD>(net.parameters(), settings);
-  return [&net, x, wanted, optimizer] {
-    cross_entropy(net(x), wanted).backward();
-    optimizer->step();
-    optimizer->zero_grad();
-  };
-}
-
-Task make_task(const BenchOptions& options, const Model& model, const Tensor& x) {
-  const std::string layer = nn::default_cam_layer(model.name);
-  if (options.task == "train") return make_train(*model.net, x, model.num_classes);
-  if (options.task == "infer") return make_infer(*model.net, x);
-  return options.full_backward ? make_gradcam_full(*model.net, x, layer) : make_gradcam(*model.net, x, layer);
-}
-
-/// Milliseconds of each run after warm-up.
-std::vector<double> measure(const BenchOptions& options, const Task& task) {
+/// Milliseconds of each of `repeat` runs, after `warmup` others.
+std::vector<double> measure(const Task& task, int warmup, int repeat, const std::string& name) {
   std::vector<double> times;
-  Progress progress(static_cast<std::size_t>(options.warmup + options.repeat));
-  for (int i = 0; i < options.warmup + options.repeat; ++i) {
-    progress.step(options.task);
+  Progress progress(static_cast<std::size_t>(warmup + repeat));
+  for (int i = 0; i < warmup + repeat; ++i) {
+    progress.step(name);
     const auto start = std::chrono::steady_clock::now();
     task();
     const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
-    if (i >= options.warmup) times.push_back(time.count());
+    if (i >= warmup) times.push_back(time.count());
   }
   return times;
-}
-
-/// Interpolated between neighbours, as numpy.quantile does.
-double quantile(std::vector<double> values, double q) {
-  std::sort(values.begin(), values.end());
-  const double place = q * static_cast<double>(values.size() - 1);
-  const auto below = static_cast<std::size_t>(place);
-  const std::size_t above = std::min(below + 1, values.size() - 1);
-  return values[below] + (place - static_cast<double>(below)) * (values[above] - values[below]);
 }
 
 /// The most memory of this process that was resident at one time.
@@ -115,46 +46,99 @@ double peak_mib() {
   return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
+/// Multiply-adds of the forward pass, in units of which the gradients of inputs and of weights cost one each.
+double passes(const std::string& task) {
+  if (task == "train") return 3;
+  return task == "backward" ? 2 : 1;
+}
+
+/// For comparisons in turns: warmed up once, then one measurement a line of standard input until it ends.
+void serve(const BenchOptions& options, const Task& task) {
+  measure(task, options.warmup, 0, options.task);
+  std::cout << Json{{"ready", true}, {"kernels", kernel_name()}, {"threads", num_threads()}}.dump()
+            << std::endl;
+  for (std::string line; std::getline(std::cin, line);) {
+    const std::vector<double> times = measure(task, 0, options.repeat, options.task);
+    std::cout << Json{{"times_ms", times}, {"peak_mib", peak_mib()}}.dump() << std::endl;
+  }
+}
+
+struct Report {
+  std::vector<double> times;  // ms
+  double median, images_per_s, gflops, memory;
+  double peak = 0;  // this and the layers: only if asked for
+  LayerTimes layers = {};
+};
+
+Report make_report(const BenchOptions& options, const Model& model, const Tensor& x, const Task& task) {
+  const auto multiply_adds = static_cast<double>(nn::summarize(*model.net, x.shape()).multiply_adds);
+  const std::vector<double> times = measure(task, options.warmup, options.repeat, options.task);
+  const double median = quantile(times, 0.5);
+  Report report{times, median, static_cast<double>(options.batch) / median * 1e3,
+                2e-6 * multiply_adds * passes(options.task) / median, peak_mib()};
+  if (options.layers) {
+    report.peak = peak_gflops();
+    report.layers = time_layers(*model.net, x, options.repeat);
+  }
+  return report;
+}
+
+Json to_json(const BenchOptions& options, const Model& model, const Report& report) {
+  Json json{{"model", model.name},
+            {"task", options.task},
+            {"batch", options.batch},
+            {"size", options.picture},
+            {"threads", num_threads()},
+            {"kernels", kernel_name()},
+            {"median_ms", report.median},
+            {"p10_ms", quantile(report.times, 0.1)},
+            {"p90_ms", quantile(report.times, 0.9)},
+            {"images_per_s", report.images_per_s},
+            {"gflops", report.gflops},
+            {"peak_mib", report.memory},
+            {"times_ms", report.times}};
+  if (options.layers) {
+    json["peak_gflops"] = report.peak;
+    json["layers"] = to_json(report.layers, report.peak);
+    json["outside_ms"] = report.layers.outside_ms;
+  }
+  return json;
+}
+
+void print_text(const BenchOptions& options, const Model& model, const Report& report) {
+  char line[160];
+  std::snprintf(line, sizeof line, "median %.2f ms (p10 %.2f, p90 %.2f), %.1f images/s, %.1f GFLOP/s",
+                report.median, quantile(report.times, 0.1), quantile(report.times, 0.9), report.images_per_s,
+                report.gflops);
+  std::cout << model.name << " " << options.task << ", batch " << options.batch << ", " << num_threads()
+            << " threads, " << kernel_name() << " kernels: " << line << '\n';
+  if (!options.layers) return;
+  std::snprintf(line, sizeof line, "With hooks around every layer; peak %.1f GFLOP/s:", report.peak);
+  std::cout << line << '\n' << to_string(report.layers, report.peak);
+}
+
 void bench(const BenchOptions& options) {
+  if (options.full_backward && options.task != "gradcam")
+    throw Error("--full-backward belongs to --task gradcam");
+  if (options.layers && (options.task != "infer" || options.serve))
+    throw Error("--layers times a forward pass: it goes with --task infer only, and not with --serve");
   const Model model = load_or_init_model(options.model, options.size);
   Generator generator(1);
   const Tensor x = Tensor::randn({options.batch, 3, options.picture, options.picture}, generator);
-  const std::int64_t multiply_adds = nn::summarize(*model.net, x.shape()).multiply_adds;
-  const std::vector<double> times = measure(options, make_task(options, model, x));
-  const double median = quantile(times, 0.5), p10 = quantile(times, 0.1), p90 = quantile(times, 0.9);
-  const double images_per_s = static_cast<double>(options.batch) / median * 1e3;
-  // A training step is the forward pass and two more of its size: gradients of inputs and of weights.
-  const double gflops =
-      2e-6 * static_cast<double>(multiply_adds) * (options.task == "train" ? 3 : 1) / median;
-
-  if (options.json) {
-    print({{"model", model.name},
-           {"task", options.task},
-           {"batch", options.batch},
-           {"size", options.picture},
-           {"threads", num_threads()},
-           {"kernels", kernel_name()},
-           {"median_ms", median},
-           {"p10_ms", p10},
-           {"p90_ms", p90},
-           {"images_per_s", images_per_s},
-           {"gflops", gflops},
-           {"peak_mib", peak_mib()},
-           {"times_ms", times}});
-    return;
-  }
-  char line[160];
-  std::snprintf(line, sizeof line, "median %.2f ms (p10 %.2f, p90 %.2f), %.1f images/s, %.1f GFLOP/s", median,
-                p10, p90, images_per_s, gflops);
-  std::cout << model.name << " " << options.task << ", batch " << options.batch << ", " << num_threads()
-            << " threads, " << kernel_name() << " kernels: " << line << '\n';
+  const Task task = make_task(options.task + (options.full_backward ? "-full" : ""), model, x);
+  if (options.serve) return serve(options, task);
+  const Report report = make_report(options, model, x, task);
+  if (options.json)
+    print(to_json(options, model, report));
+  else
+    print_text(options, model, report);
 }
 
 }  // namespace
 
 void add_bench(CLI::App& program) {
   const auto options = std::make_shared<BenchOptions>();
-  CLI::App& command = *program.add_subcommand("bench", "How long inference, Grad-CAM or training take");
+  CLI::App& command = *program.add_subcommand("bench", "How long inference, gradients or training take");
   add_model_options(command, options->model);
   add_size_options(command, options->size);
   const auto number = [&command](const char* name, auto& value, int least, int most, const char* help) {
@@ -167,18 +151,28 @@ void add_bench(CLI::App& program) {
   number("--size", options->picture, 1, 8192, "height and width of the input");
   number("--repeat", options->repeat, 1, 1'000'000, "timed runs");
   number("--warmup", options->warmup, 0, 1'000'000, "runs before them");
-  command.add_option("--task", options->task, "infer, gradcam (picture by picture) or train")
-      ->check(CLI::IsMember({"infer", "gradcam", "train"}))
+  command
+      .add_option(
+          "--task", options->task,
+          "infer; gradcam: forward, gradient at the usual layer, map; backward: forward and the gradient "
+          "of the top logit at the input; train: forward, cross entropy, backward, SGD with momentum")
+      ->check(CLI::IsMember({"infer", "gradcam", "backward", "train"}))
       ->type_name("TASK")
       ->capture_default_str();
   command.add_flag(
       "--full-backward", options->full_backward,
       "gradcam: the gradient goes through the whole net and a hook picks it up, as in tutorials");
+  command.add_flag("--layers", options->layers,
+                   "infer: also every layer's time, speed, share of the measured peak, and the bytes of its "
+                   "input, output and weights");
   command.add_flag("--json", options->json, "one JSON object instead of text");
+  command.add_flag("--serve", options->serve,
+                   "warm up, then do --repeat runs for each line of standard input and answer with a line of "
+                   "JSON: for comparisons in turns");
   command.footer(
       "Without --weights the weights are random. GFLOP/s count two for each multiply-add of convolutions "
       "and\n"
-      "linear layers in the forward pass, three times as much for train.\n"
+      "linear layers in the forward pass, twice as much for backward, three times for train.\n"
       "Example: grapnel bench --model resnet18 --batch 1 --threads 2 --task infer --json");
   command.callback([options] { bench(*options); });
 }
