@@ -65,7 +65,10 @@ Task make_gradcam_full(nn::Module& net, const Tensor& x, const std::string& laye
 Task make_backward(nn::Module& net, const Tensor& x) {
   net.set_requires_grad(false);
   const Tensor input = x.clone().set_requires_grad();
-  return [&net, input] { grad({top_logits(net(input))}, {input}); };
+  return [&net, input] {
+    const Tensor gradient = grad({top_logits(net(input))}, {input}).front();
+    gradient.raw_data();  // fused, it is computed when somebody looks
+  };
 }
 
 Task make_train(nn::Module& net, const Tensor& x, std::int64_t classes) {
