@@ -92,20 +92,19 @@ struct Conv2d {
   std::int64_t groups;
 };
 
-/// Which product the packed weights feed: each wants another order.
-enum class ConvPass : std::uint8_t { forward, input_grad };
+enum class ConvPass : std::uint8_t { forward, input_grad, weight_grad };
 
 /// What follows a value v in the same pass, in this order, each where it is set:
-/// v = scale[c] v; v += shift[c]; v += residual; relu: v = max(v, 0), NaN stays NaN; mask: v = mask > 0 ? v : 0;
-/// v = after[c] v. scale, shift and after have one value a channel; residual and mask lie like v.
+/// v = scale[c] v; v += shift[c]; v += residual; relu: v = max(v, 0), NaN stays NaN; mask: v = mask > 0 ? v :
+/// 0; v = after[c] v. scale, shift and after have one value a channel; residual and mask lie like v.
 template <class T>
 struct Epilogue {
-  const T* scale;
-  const T* shift;
-  const T* residual;
-  bool relu;
-  const T* mask;
-  const T* after;
+  const T* scale = nullptr;
+  const T* shift = nullptr;
+  const T* residual = nullptr;
+  bool relu = false;
+  const T* mask = nullptr;
+  const T* after = nullptr;
 };
 
 /// Sliding window over x (N,C,H,W) -> (N,C,OH,OW), both dense channels last.
@@ -149,14 +148,17 @@ struct FloatKernels {
   void (*reduce)(Reduction op, const Reduce& shape, T* out, const T* x);
   void (*gemm)(const Gemm& shape, T* c, const T* a, const T* b, const T* bias);
 
-  // Convolution. The weights are packed first (conv2d_packed_size elements, 64-byte aligned), once per weight
-  // version. w_strides: strides of w along (K, C/groups, R, S).
+  // Convolution. How a pass is computed depends on its shape alone; conv2d_variant names it ("direct", ...).
+  // The weights of the first two passes are packed first (conv2d_packed_size elements, 64-byte aligned), once
+  // per weight version and variant. w_strides: strides of w along (K, C/groups, R, S).
+  const char* (*conv2d_variant)(const Conv2d& shape, ConvPass pass);
   std::size_t (*conv2d_packed_size)(const Conv2d& shape, ConvPass pass);
   void (*conv2d_pack)(const Conv2d& shape, ConvPass pass, T* packed, const T* w,
                       const std::int64_t* w_strides);
-  // bias (K) may be null.
-  void (*conv2d_forward)(const Conv2d& shape, T* y, const T* x, const T* packed, const T* bias);
-  void (*conv2d_input_grad)(const Conv2d& shape, T* dx, const T* dy, const T* packed);
+  // y, or dx, is the epilogue of what the pass computes.
+  void (*conv2d_forward)(const Conv2d& shape, T* y, const T* x, const T* packed, const Epilogue<T>& epilogue);
+  void (*conv2d_input_grad)(const Conv2d& shape, T* dx, const T* dy, const T* packed,
+                            const Epilogue<T>& epilogue);
   // dw is dense (K, C/groups, R, S) in row-major order.
   void (*conv2d_weight_grad)(const Conv2d& shape, T* dw, const T* x, const T* dy);
 

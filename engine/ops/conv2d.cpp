@@ -49,10 +49,10 @@ Tensor channels_last(const Tensor& x) {
 }
 
 /// The weight in the order the kernel wants, packed once per version of the weight. The packing depends on
-/// the weight and on stride, dilation and groups, never on the input's size.
+/// the weight, on stride, dilation and groups, and through the variant on the input's size.
 template <class T>
 std::shared_ptr<Storage> packed(const kernels::Conv2d& shape, kernels::ConvPass pass, const Tensor& weight) {
-  std::string key = "conv2d";
+  std::string key = kernels_of<T>().conv2d_variant(shape, pass);
   const auto append = [&key](std::int64_t value) { key += "," + std::to_string(value); };
   for (std::int64_t value :
        {static_cast<std::int64_t>(pass), weight.storage_offset(), shape.stride_h, shape.stride_w, shape.dil_h,
@@ -82,15 +82,9 @@ template <class T>
 void convolve(const kernels::Conv2d& shape, kernels::ConvPass pass, T* out, const T* in, const Tensor& weight,
               const kernels::Epilogue<T>& epilogue) {
   const auto weights = packed<T>(shape, pass, weight);
-  const T* packed_weights = static_cast<const T*>(weights->read());
-  if (pass == kernels::ConvPass::forward)
-    kernels_of<T>().conv2d_forward(shape, out, in, packed_weights, nullptr);
-  else
-    kernels_of<T>().conv2d_input_grad(shape, out, in, packed_weights);
-  const bool forward = pass == kernels::ConvPass::forward;
-  const std::int64_t channels = forward ? shape.k : shape.c;
-  const std::int64_t rows = shape.n * (forward ? shape.oh * shape.ow : shape.h * shape.w);
-  kernels_of<T>().channel_epilogue(rows, channels, out, out, epilogue);
+  const auto run =
+      pass == kernels::ConvPass::forward ? kernels_of<T>().conv2d_forward : kernels_of<T>().conv2d_input_grad;
+  run(shape, out, in, static_cast<const T*>(weights->read()), epilogue);
 }
 
 template void convolve(const kernels::Conv2d&, kernels::ConvPass, float*, const float*, const Tensor&,

@@ -24,10 +24,7 @@ void channel_epilogue(std::int64_t rows, std::int64_t channels, float* y, const 
                       const Epilogue<float>& epilogue) {
   parallel_for(rows, rows_per_thread(channels), [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t offset = begin * channels;
-    Epilogue<float> part = epilogue;
-    if (part.residual) part.residual += offset;
-    if (part.mask) part.mask += offset;
-    kernel.finish(end - begin, channels, y + offset, x + offset, part);
+    kernel.finish(end - begin, channels, y + offset, x + offset, from(epilogue, 0, offset));
   });
 }
 

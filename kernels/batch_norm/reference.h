@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "grapnel/kernels/kernels.h"
+#include "grapnel/kernels/common/finish.h"
 
 namespace grapnel::kernels::reference {
 
@@ -23,15 +23,7 @@ void channel_moments(std::int64_t rows, std::int64_t channels, T* mean, T* varia
 template <class T>
 void channel_epilogue(std::int64_t rows, std::int64_t channels, T* y, const T* x, const Epilogue<T>& e) {
   for (std::int64_t i = 0; i < rows * channels; ++i) {
-    const std::int64_t c = i % channels;
-    T v = x[i];
-    if (e.scale) v *= e.scale[c];
-    if (e.shift) v += e.shift[c];
-    if (e.residual) v += e.residual[i];
-    if (e.relu && v < 0) v = 0;
-    if (e.mask && !(e.mask[i] > 0)) v = 0;
-    if (e.after) v *= e.after[c];
-    y[i] = v;
+    y[i] = finished_value(x[i], e, i, i % channels);
   }
 }
 

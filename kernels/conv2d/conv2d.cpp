@@ -1,43 +1,81 @@
-// The rows of the table: which convolution each instruction set runs.
+// The rows of the table: which convolution each instruction set runs, and for which shapes.
 #include "grapnel/kernels/conv2d/conv2d.h"
+
+#include <cstdlib>
+#include <string_view>
 
 #include "grapnel/kernels/conv2d/direct.h"
 #include "grapnel/kernels/conv2d/reference.h"
 #include "grapnel/kernels/conv2d/scatter.h"
+#include "grapnel/kernels/winograd/choice.h"
 
 namespace grapnel::kernels {
 namespace {
 
-/// The variants of a fast table. Which one runs depends on the shape alone, so packing and product always
-/// agree.
-template <const MicroKernel& kernel>
+/// What GRAPNEL_CONV says: "direct", "winograd2", "winograd4" where it can be used, else nothing.
+std::string_view forced() {
+  static const char* const value = std::getenv("GRAPNEL_CONV");
+  return value ? value : "";
+}
+
+/// The variants of a fast table. Which one runs depends on the shape alone, never on a clock or on the number
+/// of threads: packing and product always agree, and so do the bits of any two runs.
+template <const MicroKernel& kernel, const Winograd& winograd>
 struct Fast {
   static bool scatter(const Conv2d& shape, ConvPass pass) {
     return pass == ConvPass::input_grad && scatter_applies(kernel, shape);
   }
+  /// Null: not by tiles.
+  static const WinogradMaps* tiles(const Conv2d& shape, ConvPass pass) {
+    if (scatter(shape, pass) || !winograd_applies(shape) || forced() == "direct") return nullptr;
+    const int outputs = forced() == "winograd2"   ? 2
+                        : forced() == "winograd4" ? 4
+                                                  : best_tile(kernel, shape, pass);
+    return outputs == 2 ? &winograd.two : outputs == 4 ? &winograd.four : nullptr;
+  }
+  static const char* variant(const Conv2d& shape, ConvPass pass) {
+    if (scatter(shape, pass)) return "scatter";
+    const WinogradMaps* maps = tiles(shape, pass);
+    return !maps ? "direct" : maps->outputs == 2 ? "winograd2" : "winograd4";
+  }
   static std::size_t packed_size(const Conv2d& shape, ConvPass pass) {
-    return scatter(shape, pass) ? scatter_packed_size(kernel, shape)
-                                : direct_packed_size(kernel, shape, pass);
+    if (scatter(shape, pass)) return scatter_packed_size(kernel, shape);
+    if (const auto* maps = tiles(shape, pass)) return winograd_packed_size(kernel, *maps, shape, pass);
+    return direct_packed_size(kernel, shape, pass);
   }
   static void pack(const Conv2d& shape, ConvPass pass, float* packed, const float* w,
                    const std::int64_t* w_strides) {
     if (scatter(shape, pass)) return scatter_pack(kernel, shape, packed, w, w_strides);
+    if (const auto* maps = tiles(shape, pass))
+      return winograd_pack(kernel, *maps, shape, pass, packed, w, w_strides);
     direct_pack(kernel, shape, pass, packed, w, w_strides);
   }
-  static void forward(const Conv2d& shape, float* y, const float* x, const float* packed, const float* bias) {
-    direct_correlate(kernel, shape, ConvPass::forward, y, x, packed, bias);
+  static void correlate(const Conv2d& shape, ConvPass pass, float* out, const float* in, const float* packed,
+                        const Epilogue<float>& epilogue) {
+    if (const auto* maps = tiles(shape, pass))
+      return winograd_correlate(kernel, *maps, shape, pass, out, in, packed, epilogue);
+    direct_correlate(kernel, shape, pass, out, in, packed, epilogue);
   }
-  static void input_grad(const Conv2d& shape, float* dx, const float* dy, const float* packed) {
-    if (scatter(shape, ConvPass::input_grad)) return scatter_input_grad(kernel, shape, dx, dy, packed);
-    direct_correlate(kernel, shape, ConvPass::input_grad, dx, dy, packed, nullptr);
+  static void forward(const Conv2d& shape, float* y, const float* x, const float* packed,
+                      const Epilogue<float>& epilogue) {
+    correlate(shape, ConvPass::forward, y, x, packed, epilogue);
+  }
+  static void input_grad(const Conv2d& shape, float* dx, const float* dy, const float* packed,
+                         const Epilogue<float>& epilogue) {
+    if (scatter(shape, ConvPass::input_grad))
+      return scatter_input_grad(kernel, shape, dx, dy, packed, epilogue);
+    correlate(shape, ConvPass::input_grad, dx, dy, packed, epilogue);
   }
   static void weight_grad(const Conv2d& shape, float* dw, const float* x, const float* dy) {
+    if (const auto* maps = tiles(shape, ConvPass::weight_grad))
+      return winograd_weight_grad(kernel, *maps, shape, dw, x, dy);
     direct_weight_grad(kernel, shape, dw, x, dy);
   }
 };
 
 template <class Variants, class T>
 void fill_from(FloatKernels<T>& table) {
+  table.conv2d_variant = Variants::variant;
   table.conv2d_packed_size = Variants::packed_size;
   table.conv2d_pack = Variants::pack;
   table.conv2d_forward = Variants::forward;
@@ -53,13 +91,13 @@ void fill_conv2d(FloatKernels<float>& table, Isa isa) {
       fill_from<ReferenceConv2d<float>>(table);
       break;
     case Isa::portable:
-      fill_from<Fast<portable_microkernel>>(table);
+      fill_from<Fast<portable_microkernel, winograd_portable>>(table);
       break;
     case Isa::avx2:
-      fill_from<Fast<avx2_microkernel>>(table);
+      fill_from<Fast<avx2_microkernel, winograd_avx2>>(table);
       break;
     case Isa::avx512:
-      fill_from<Fast<avx512_microkernel>>(table);
+      fill_from<Fast<avx512_microkernel, winograd_avx512>>(table);
       break;
   }
 }

@@ -3,6 +3,7 @@
 // tile's sum is one segment per kernel row; with dilation or groups, one per tap.
 #include <algorithm>
 
+#include "grapnel/kernels/common/finish.h"
 #include "grapnel/kernels/common/scratch.h"
 #include "grapnel/kernels/common/split.h"
 #include "grapnel/kernels/conv2d/band.h"
@@ -27,12 +28,13 @@ struct Spot {
 class Correlator {
  public:
   Correlator(const MicroKernel& kernel, const Correlation& c, float* out, const float* in,
-             const float* packed, const float* bias)
+             const float* packed, const Epilogue<float>& epilogue)
       : kernel_(kernel),
         c_(c),
         out_(out),
         packed_(packed + c.packed),
-        bias_(bias),
+        epilogue_(epilogue),
+        fused_(any_step(epilogue)),
         reader_(c.h, c.w, c.groups * c.inputs, in),
         whole_rows_(c.w.taps == 1 || (c.w.step == 1 && c.groups == 1)),
         in_pixel_(c.groups * c.inputs),
@@ -88,14 +90,11 @@ class Correlator {
           tile.a_run = spots[i].in_run;
           tile.c = out_ + channel + spots[i].out;
           tile.c_run = spots[i].out_run;
-          if (slice > 0) {
-            tile.init = tile.c;
-            tile.init_row = tile.c_row;
-            tile.init_run = tile.c_run;
-          } else {
-            tile.init = bias_ ? bias_ + channel : nullptr;
-            tile.init_row = tile.init_run = 0;
-          }
+          tile.init = slice > 0 ? tile.c : nullptr;
+          tile.init_row = tile.c_row;
+          tile.init_run = tile.c_run;
+          const Epilogue<float> here = from(epilogue_, channel, channel + spots[i].out);
+          tile.epilogue = fused_ && slice + 1 == slices ? &here : nullptr;
           kernel_.tile(tile);
           tile.prefetch += tile.prefetch_step * tile.segments * tile.depth;
         }
@@ -132,7 +131,8 @@ class Correlator {
   const Correlation c_;
   float* out_;
   const float* packed_;
-  const float* bias_;
+  const Epilogue<float>& epilogue_;
+  bool fused_;
   InputReader reader_;
   bool whole_rows_;  // one segment per kernel row
   std::int64_t in_pixel_, out_pixel_;
@@ -141,7 +141,7 @@ class Correlator {
 }  // namespace
 
 void direct_correlate(const MicroKernel& kernel, const Conv2d& shape, ConvPass pass, float* out,
-                      const float* in, const float* packed, const float* bias) {
+                      const float* in, const float* packed, const Epilogue<float>& epilogue) {
   const std::int64_t count = correlation_count(shape, pass);
   const Correlation most = correlation(shape, pass, kernel.panel, 0);  // no other has more rows
   const std::int64_t rows = most.images * most.h.out;
@@ -160,7 +160,8 @@ void direct_correlate(const MicroKernel& kernel, const Conv2d& shape, ConvPass p
       const Correlation c = correlation(shape, pass, kernel.panel, i);
       const std::int64_t own = c.images * c.h.out;
       const Range share{part.begin * own / rows, part.end * own / rows};
-      if (share.size() > 0 && c.w.out > 0) Correlator(kernel, c, out, in, packed, bias).run(share, panels);
+      if (share.size() > 0 && c.w.out > 0)
+        Correlator(kernel, c, out, in, packed, epilogue).run(share, panels);
     }
   });
 }

@@ -14,9 +14,9 @@ std::size_t direct_packed_size(const MicroKernel& kernel, const Conv2d& shape, C
 void direct_pack(const MicroKernel& kernel, const Conv2d& shape, ConvPass pass, float* packed, const float* w,
                  const std::int64_t* w_strides);
 
-/// One pass over packed weights: x to y (bias may be null) or, for input_grad, dy to dx (no bias).
+/// One pass over packed weights: x to y or, for input_grad, dy to dx.
 void direct_correlate(const MicroKernel& kernel, const Conv2d& shape, ConvPass pass, float* out,
-                      const float* in, const float* packed, const float* bias);
+                      const float* in, const float* packed, const Epilogue<float>& epilogue);
 
 void direct_weight_grad(const MicroKernel& kernel, const Conv2d& shape, float* dw, const float* x,
                         const float* dy);

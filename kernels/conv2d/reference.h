@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "grapnel/kernels/common/finish.h"
 #include "grapnel/kernels/kernels.h"
 #include "grapnel/kernels/parallel.h"
 
@@ -13,6 +14,8 @@ namespace grapnel::kernels {
 template <class T>
 struct ReferenceConv2d {
   using Index = std::int64_t;
+
+  static const char* variant(const Conv2d&, ConvPass) { return "reference"; }
 
   static std::size_t packed_size(const Conv2d& p, ConvPass) {
     return static_cast<std::size_t>(p.k * (p.c / p.groups) * p.r * p.s);
@@ -36,15 +39,15 @@ struct ReferenceConv2d {
     }
   }
 
-  /// y[n,oh,ow,k] = bias[k] + sum over r,s,c of x[n, oh*stride - pad + r*dil, ow*stride - pad + s*dil, c]
+  /// y[n,oh,ow,k] = sum over r,s,c of x[n, oh*stride - pad + r*dil, ow*stride - pad + s*dil, c]
   /// w[k,c,r,s]
-  static void forward(const Conv2d& p, T* y, const T* x, const T* packed, const T* bias) {
+  static void forward(const Conv2d& p, T* y, const T* x, const T* packed, const Epilogue<T>& epilogue) {
     const Index c_group = p.c / p.groups, k_group = p.k / p.groups;
     parallel_for(p.n * p.oh * p.ow, 1, [&](Index begin, Index end) {
       for (Index at = begin; at < end; ++at) {
         const Index n = at / (p.oh * p.ow), oh = at / p.ow % p.oh, ow = at % p.ow;
         for (Index k = 0; k < p.k; ++k) {
-          double sum = bias ? static_cast<double>(bias[k]) : 0.0;
+          double sum = 0;
           for (Index r = 0; r < p.r; ++r) {
             for (Index s = 0; s < p.s; ++s) {
               const Index h = oh * p.stride_h - p.pad_h + r * p.dil_h,
@@ -56,14 +59,14 @@ struct ReferenceConv2d {
                 sum += static_cast<double>(pixel[c]) * static_cast<double>(taps[c]);
             }
           }
-          y[at * p.k + k] = static_cast<T>(sum);
+          y[at * p.k + k] = finished_value(static_cast<T>(sum), epilogue, at * p.k + k, k);
         }
       }
     });
   }
 
   /// dx[n,h,w,c] = sum over the oh,ow,r,s that read this pixel, and over k, of dy[n,oh,ow,k] w[k,c,r,s]
-  static void input_grad(const Conv2d& p, T* dx, const T* dy, const T* packed) {
+  static void input_grad(const Conv2d& p, T* dx, const T* dy, const T* packed, const Epilogue<T>& epilogue) {
     const Index c_group = p.c / p.groups, k_group = p.k / p.groups;
     parallel_for(p.n * p.h * p.w, 1, [&](Index begin, Index end) {
       for (Index at = begin; at < end; ++at) {
@@ -82,7 +85,7 @@ struct ReferenceConv2d {
                 sum += static_cast<double>(pixel[k]) * static_cast<double>(taps[k]);
             }
           }
-          dx[at * p.c + c] = static_cast<T>(sum);
+          dx[at * p.c + c] = finished_value(static_cast<T>(sum), epilogue, at * p.c + c, c);
         }
       }
     });

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "grapnel/kernels/common/finish.h"
 #include "grapnel/kernels/common/scratch.h"
 #include "grapnel/kernels/common/split.h"
 
@@ -46,7 +47,8 @@ void multiply_row(const MicroKernel& kernel, const Conv2d& p, const float* dy, c
 
 /// Rows [rows) of dx of image n. Every element is summed over oh, then ow, however the rows are cut.
 void grad_rows(const MicroKernel& kernel, const Conv2d& p, float* dx, const float* dy, const float* packed,
-               std::int64_t n, Range rows) {
+               const Epilogue<float>& epilogue, std::int64_t n, Range rows) {
+  const bool fused = any_step(epilogue);
   static thread_local Scratch<float> product_scratch, row_scratch;
   const std::int64_t width = panels_of(kernel, p) * kernel.panel;
   float* products = product_scratch.get(static_cast<std::size_t>(p.ow * width));
@@ -77,7 +79,9 @@ void grad_rows(const MicroKernel& kernel, const Conv2d& p, float* dx, const floa
   }
   for (std::int64_t h = rows.begin; h < rows.end; ++h) {
     const float* from = sums + (h - rows.begin) * padded + p.pad_w * p.c;
-    std::copy(from, from + p.w * p.c, dx + (n * p.h + h) * p.w * p.c);
+    const std::int64_t to = (n * p.h + h) * p.w * p.c;
+    for (std::int64_t i = 0; i < p.w * p.c; ++i)
+      dx[to + i] = fused ? finished_value(from[i], epilogue, to + i, i % p.c) : from[i];
   }
 }
 
@@ -106,14 +110,14 @@ void scatter_pack(const MicroKernel& kernel, const Conv2d& p, float* packed, con
 }
 
 void scatter_input_grad(const MicroKernel& kernel, const Conv2d& p, float* dx, const float* dy,
-                        const float* packed) {
+                        const float* packed, const Epilogue<float>& epilogue) {
   // Parts share the rows of dy at their edges: keep them tall.
   const std::int64_t most = std::max<std::int64_t>(p.r, kRowFloats / ((p.w + 2 * p.pad_w) * p.c));
   parallel_for(p.n * p.h, 4 * p.r, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t at = begin; at < end;) {
       const std::int64_t n = at / p.h, h = at % p.h;
       const std::int64_t count = std::min({most, end - at, p.h - h});
-      grad_rows(kernel, p, dx, dy, packed, n, {h, h + count});
+      grad_rows(kernel, p, dx, dy, packed, epilogue, n, {h, h + count});
       at += count;
     }
   });

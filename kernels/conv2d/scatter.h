@@ -19,6 +19,6 @@ std::size_t scatter_packed_size(const MicroKernel& kernel, const Conv2d& shape);
 void scatter_pack(const MicroKernel& kernel, const Conv2d& shape, float* packed, const float* w,
                   const std::int64_t* w_strides);
 void scatter_input_grad(const MicroKernel& kernel, const Conv2d& shape, float* dx, const float* dy,
-                        const float* packed);
+                        const float* packed, const Epilogue<float>& epilogue);
 
 }  // namespace grapnel::kernels

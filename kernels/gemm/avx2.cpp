@@ -2,10 +2,6 @@
 #include "grapnel/kernels/gemm/tile.h"
 
 namespace grapnel::kernels {
-namespace {
-typedef float Vec __attribute__((vector_size(32)));
-}
-
-constinit const MicroKernel avx2_microkernel = make_microkernel<Vec, 6, 2>();
+constinit const MicroKernel avx2_microkernel = make_microkernel<Floats, 6, 2>();
 
 }  // namespace grapnel::kernels

@@ -2,10 +2,6 @@
 #include "grapnel/kernels/gemm/tile.h"
 
 namespace grapnel::kernels {
-namespace {
-typedef float Vec __attribute__((vector_size(64)));
-}
-
-constinit const MicroKernel avx512_microkernel = make_microkernel<Vec, 14, 2>();
+constinit const MicroKernel avx512_microkernel = make_microkernel<Floats, 14, 2>();
 
 }  // namespace grapnel::kernels

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "grapnel/kernels/kernels.h"
+
 namespace grapnel::kernels {
 
 /// A tile's rows come in up to two runs of this many; the second run may start anywhere. Seven, because
@@ -30,6 +32,9 @@ struct Tile {
   std::int64_t c_row, c_run;
   const float* init;
   std::int64_t init_row, init_run;
+  // What follows the sum; null for nothing. Its operands begin at the tile's first element, and lie as C
+  // does.
+  const Epilogue<float>* epilogue;
   // Memory a later tile will read, brought nearer while this one computes: prefetch_step floats a step.
   const float* prefetch;
   std::int64_t prefetch_step;

@@ -2,10 +2,6 @@
 #include "grapnel/kernels/gemm/tile.h"
 
 namespace grapnel::kernels {
-namespace {
-typedef float Vec __attribute__((vector_size(16)));
-}
-
-constinit const MicroKernel portable_microkernel = make_microkernel<Vec, 4, 2>();
+constinit const MicroKernel portable_microkernel = make_microkernel<Floats, 4, 2>();
 
 }  // namespace grapnel::kernels

@@ -5,13 +5,14 @@
 
 #include <utility>  // integer sequences: types only, no code
 
+#include "grapnel/kernels/common/epilogue.h"
 #include "grapnel/kernels/gemm/microkernel.h"
 
 namespace grapnel::kernels {
 namespace {
 
 template <class Vec>
-constexpr int kLanes = sizeof(Vec) / sizeof(float);
+constexpr int kLanesOf = sizeof(Vec) / sizeof(float);
 
 template <class Vec>
 inline Vec load(const float* p) {
@@ -25,13 +26,22 @@ inline void store(float* p, Vec v) {
   __builtin_memcpy(p, &v, sizeof(v));
 }
 
-/// Adds init and writes a tile of which only some columns exist; `sums` are its rows of `width` floats.
+/// Adds init, applies the epilogue and writes a tile of which only some columns exist; `sums` are its rows of
+/// `width` floats.
 [[gnu::noinline]] void store_partial(const Tile& t, const float* sums, int width) {
   for (int i = 0; i < t.rows; ++i) {
     const int run = i / kRun, in_run = i % kRun;
-    float* c = t.c + run * t.c_run + in_run * t.c_row;
+    const std::int64_t place = run * t.c_run + in_run * t.c_row;
     const float* init = t.init ? t.init + run * t.init_run + in_run * t.init_row : nullptr;
-    for (int j = 0; j < t.columns; ++j) c[j] = sums[i * width + j] + (init ? init[j] : 0.0f);
+    for (int j = 0; j < t.columns; j += kLanes) {
+      const int count = t.columns - j < kLanes ? t.columns - j : kLanes;
+      Floats sum, start{};
+      load<false>(sum, sums + i * width + j, count);
+      if (init) load<false>(start, init + j, count);
+      sum += start;
+      if (t.epilogue) sum = finished<false>(sum, *t.epilogue, place + j, j, count);
+      store<false>(t.c + place + j, sum, count);
+    }
   }
 }
 
@@ -40,7 +50,7 @@ template <class Vec, int kRows, int kVecs, int kPanel>
   // By the time the sum is ready its place in memory should have arrived.
   for (int i = 0; i < kRows; ++i) {
     const float* c = t.c + i / kRun * t.c_run + i % kRun * t.c_row;
-    for (int v = 0; v < kVecs; ++v) __builtin_prefetch(c + v * kLanes<Vec>, 1, 2);
+    for (int v = 0; v < kVecs; ++v) __builtin_prefetch(c + v * kLanesOf<Vec>, 1, 2);
   }
 
   Vec acc[kRows][kVecs] = {};
@@ -53,7 +63,7 @@ template <class Vec, int kRows, int kVecs, int kPanel>
     for (std::int64_t k = t.depth; k > 0; --k) {
       Vec bv[kVecs];
 #pragma GCC unroll 4
-      for (int v = 0; v < kVecs; ++v) bv[v] = load<Vec>(b + v * kLanes<Vec>);
+      for (int v = 0; v < kVecs; ++v) bv[v] = load<Vec>(b + v * kLanesOf<Vec>);
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i) {
         const float* run = i < kRun ? run0 : run1;
@@ -69,7 +79,7 @@ template <class Vec, int kRows, int kVecs, int kPanel>
       b += kPanel;
     }
   }
-  constexpr int kWidth = kVecs * kLanes<Vec>;
+  constexpr int kWidth = kVecs * kLanesOf<Vec>;
   if (t.columns < kWidth) {
     float sums[kRows][kWidth];
     __builtin_memcpy(sums, acc, sizeof(sums));
@@ -78,12 +88,14 @@ template <class Vec, int kRows, int kVecs, int kPanel>
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
     const int run = i / kRun, in_run = i % kRun;
-    float* c = t.c + run * t.c_run + in_run * t.c_row;
+    const std::int64_t place = run * t.c_run + in_run * t.c_row;
     const float* init = t.init ? t.init + run * t.init_run + in_run * t.init_row : nullptr;
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) {
-      if (init) acc[i][v] += load<Vec>(init + v * kLanes<Vec>);
-      store(c + v * kLanes<Vec>, acc[i][v]);
+      const int column = v * kLanesOf<Vec>;
+      if (init) acc[i][v] += load<Vec>(init + column);
+      if (t.epilogue) acc[i][v] = finished(acc[i][v], *t.epilogue, place + column, column);
+      store(t.c + place + column, acc[i][v]);
     }
   }
 }
@@ -92,7 +104,7 @@ template <class Vec, int kRows, int kVecs, int kPanel>
 template <class Vec, int kRows, int kVecs, int kPanel>
 void any_tile(const Tile& t) {
   if constexpr (kVecs > 1) {
-    if (t.columns <= (kVecs - 1) * kLanes<Vec>) return any_tile<Vec, kRows, kVecs - 1, kPanel>(t);
+    if (t.columns <= (kVecs - 1) * kLanesOf<Vec>) return any_tile<Vec, kRows, kVecs - 1, kPanel>(t);
   }
   if constexpr (kRows > 1) {
     if (t.rows < kRows) return any_tile<Vec, kRows - 1, kVecs, kPanel>(t);
@@ -108,19 +120,19 @@ void dot_rows(std::int64_t k, int rows, const float* a, std::int64_t a_row, cons
   constexpr int kVecs = 4;  // independent sums, to hide the latency of an addition
   Vec acc[kRows][kVecs] = {};
   std::int64_t at = 0;
-  for (; at + kVecs * kLanes<Vec> <= k; at += kVecs * kLanes<Vec>) {
+  for (; at + kVecs * kLanesOf<Vec> <= k; at += kVecs * kLanesOf<Vec>) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) {
-      const Vec bv = load<Vec>(b + at + v * kLanes<Vec>);
+      const Vec bv = load<Vec>(b + at + v * kLanesOf<Vec>);
 #pragma GCC unroll 4
-      for (int i = 0; i < kRows; ++i) acc[i][v] += load<Vec>(a + i * a_row + at + v * kLanes<Vec>) * bv;
+      for (int i = 0; i < kRows; ++i) acc[i][v] += load<Vec>(a + i * a_row + at + v * kLanesOf<Vec>) * bv;
     }
   }
   for (int i = 0; i < kRows; ++i) {
-    float lane[kLanes<Vec>];
+    float lane[kLanesOf<Vec>];
     store(lane, (acc[i][0] + acc[i][1]) + (acc[i][2] + acc[i][3]));
     float sum = 0;
-    for (int l = 0; l < kLanes<Vec>; ++l) sum += lane[l];
+    for (int l = 0; l < kLanesOf<Vec>; ++l) sum += lane[l];
     for (std::int64_t tail = at; tail < k; ++tail) sum += a[i * a_row + tail] * b[tail];
     out[i] = sum;
   }
@@ -131,13 +143,14 @@ void axpy_rows(std::int64_t n, std::int64_t depth, float* c, const float* a, std
                const float* b, std::int64_t b_row) {
   constexpr int kVecs = 4;
   std::int64_t j = 0;
-  for (; j + kVecs * kLanes<Vec> <= n; j += kVecs * kLanes<Vec>) {
+  for (; j + kVecs * kLanesOf<Vec> <= n; j += kVecs * kLanesOf<Vec>) {
     Vec acc[kVecs];
-    for (int v = 0; v < kVecs; ++v) acc[v] = load<Vec>(c + j + v * kLanes<Vec>);
+    for (int v = 0; v < kVecs; ++v) acc[v] = load<Vec>(c + j + v * kLanesOf<Vec>);
     for (std::int64_t k = 0; k < depth; ++k) {
-      for (int v = 0; v < kVecs; ++v) acc[v] += a[k * a_col] * load<Vec>(b + k * b_row + j + v * kLanes<Vec>);
+      for (int v = 0; v < kVecs; ++v)
+        acc[v] += a[k * a_col] * load<Vec>(b + k * b_row + j + v * kLanesOf<Vec>);
     }
-    for (int v = 0; v < kVecs; ++v) store(c + j + v * kLanes<Vec>, acc[v]);
+    for (int v = 0; v < kVecs; ++v) store(c + j + v * kLanesOf<Vec>, acc[v]);
   }
   for (; j < n; ++j) {
     for (std::int64_t k = 0; k < depth; ++k) c[j] += a[k * a_col] * b[k * b_row + j];
@@ -159,9 +172,9 @@ inline Vec exchange(Vec a, Vec b, std::integer_sequence<int, lane...>) {
 template <int step, class Vec>
 inline void exchange_blocks(Vec* rows) {
   if constexpr (step > 0) {
-    constexpr std::make_integer_sequence<int, kLanes<Vec>> lanes;
+    constexpr std::make_integer_sequence<int, kLanesOf<Vec>> lanes;
 #pragma GCC unroll 16
-    for (int i = 0; i < kLanes<Vec>; ++i) {
+    for (int i = 0; i < kLanesOf<Vec>; ++i) {
       if (i & step) continue;
       const Vec a = rows[i], b = rows[i + step];
       rows[i] = exchange<step, false>(a, b, lanes);
@@ -173,20 +186,20 @@ inline void exchange_blocks(Vec* rows) {
 
 template <class Vec>
 void transpose_block(const float* const* in, float* const* out) {
-  Vec rows[kLanes<Vec>];
+  Vec rows[kLanesOf<Vec>];
 #pragma GCC unroll 16
-  for (int i = 0; i < kLanes<Vec>; ++i) rows[i] = load<Vec>(in[i]);
-  exchange_blocks<kLanes<Vec> / 2>(rows);
+  for (int i = 0; i < kLanesOf<Vec>; ++i) rows[i] = load<Vec>(in[i]);
+  exchange_blocks<kLanesOf<Vec> / 2>(rows);
 #pragma GCC unroll 16
-  for (int i = 0; i < kLanes<Vec>; ++i) store(out[i], rows[i]);
+  for (int i = 0; i < kLanesOf<Vec>; ++i) store(out[i], rows[i]);
 }
 
 template <class Vec, int kRows, int kVecs>
 constexpr MicroKernel make_microkernel() {
-  constexpr int kPanel = kVecs * kLanes<Vec>;
+  constexpr int kPanel = kVecs * kLanesOf<Vec>;
   return {kRows,
           kPanel,
-          kLanes<Vec>,
+          kLanesOf<Vec>,
           any_tile<Vec, kRows, kVecs, kPanel>,
           dot_rows<Vec, kThinRows>,
           axpy_rows<Vec>,

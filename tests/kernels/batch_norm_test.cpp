@@ -165,7 +165,7 @@ TEST_CASE("channel_epilogue: every choice of steps") {
         const auto set = [steps](int bit, const std::vector<float>& values) {
           return steps >> bit & 1 ? values.data() : nullptr;
         };
-        const Epilogue<float> epilogue{set(0, scale),       set(1, shift), set(2, residual),
+        const Epilogue<float> epilogue{set(0, scale),        set(1, shift), set(2, residual),
                                        (steps >> 3 & 1) > 0, set(4, mask),  set(5, after)};
         const auto y = same_for_any_threads([&] {
           std::vector<float> out(x.size());
@@ -195,7 +195,8 @@ TEST_CASE("channel_epilogue: NaN stays through a ReLU and is nothing as a mask")
   for (const Table* table : tables()) {
     CAPTURE(std::string(table->name));
     std::vector<float> x(17, nan), y(17), mask(17, nan);
-    table->f32.channel_epilogue(1, 17, y.data(), x.data(), {nullptr, nullptr, nullptr, true, nullptr, nullptr});
+    table->f32.channel_epilogue(1, 17, y.data(), x.data(),
+                                {nullptr, nullptr, nullptr, true, nullptr, nullptr});
     for (const float value : y) CHECK(std::isnan(value));
     std::fill(x.begin(), x.end(), 1.0f);
     table->f32.channel_epilogue(1, 17, y.data(), x.data(),

@@ -96,8 +96,9 @@ void reference_answers(const Conv2d& p, const std::vector<double>& x, const std:
   y->resize(static_cast<std::size_t>(p.n * p.oh * p.ow * p.k));
   dx->resize(x.size());
   dw->resize(w.size());
-  k.conv2d_forward(p, y->data(), x.data(), packed(k, p, ConvPass::forward, w, strides).data(), bias.data());
-  k.conv2d_input_grad(p, dx->data(), dy.data(), packed(k, p, ConvPass::input_grad, w, strides).data());
+  k.conv2d_forward(p, y->data(), x.data(), packed(k, p, ConvPass::forward, w, strides).data(),
+                   {.shift = bias.data()});
+  k.conv2d_input_grad(p, dx->data(), dy.data(), packed(k, p, ConvPass::input_grad, w, strides).data(), {});
   k.conv2d_weight_grad(p, dw->data(), x.data(), dy.data());
 }
 
@@ -135,9 +136,9 @@ Answers run(const FloatKernels<float>& k, const Case& c) {
   a.y_without_bias = a.y;
   a.dx.assign(c.dx.size(), kUnwritten);
   a.dw.assign(c.dw.size(), kUnwritten);
-  k.conv2d_forward(c.p, a.y.data(), c.x.data(), forward.data(), c.bias.data());
-  k.conv2d_forward(c.p, a.y_without_bias.data(), c.x.data(), forward.data(), nullptr);
-  k.conv2d_input_grad(c.p, a.dx.data(), c.dy.data(), backward.data());
+  k.conv2d_forward(c.p, a.y.data(), c.x.data(), forward.data(), {.shift = c.bias.data()});
+  k.conv2d_forward(c.p, a.y_without_bias.data(), c.x.data(), forward.data(), {});
+  k.conv2d_input_grad(c.p, a.dx.data(), c.dy.data(), backward.data(), {});
   k.conv2d_weight_grad(c.p, a.dw.data(), c.x.data(), c.dy.data());
   return a;
 }

@@ -57,6 +57,7 @@ std::vector<std::string> missing(const FloatKernels<T>& k) {
   GRAPNEL_ENTRY(gemm);
   GRAPNEL_ENTRY(conv2d_packed_size);
   GRAPNEL_ENTRY(conv2d_pack);
+  GRAPNEL_ENTRY(conv2d_variant);
   GRAPNEL_ENTRY(conv2d_forward);
   GRAPNEL_ENTRY(conv2d_input_grad);
   GRAPNEL_ENTRY(conv2d_weight_grad);

@@ -69,8 +69,9 @@ void run_conv(benchmark::State& state, const FloatKernels<float>& kernels, const
   Buffer packed(kernels.conv2d_packed_size(p, packing));
   kernels.conv2d_pack(p, packing, packed.data(), w.data(), w_strides);
   for (auto _ : state) {
-    if (pass == "forward") kernels.conv2d_forward(p, y.data(), x.data(), packed.data(), bias.data());
-    if (pass == "input_grad") kernels.conv2d_input_grad(p, x.data(), y.data(), packed.data());
+    if (pass == "forward")
+      kernels.conv2d_forward(p, y.data(), x.data(), packed.data(), {.shift = bias.data()});
+    if (pass == "input_grad") kernels.conv2d_input_grad(p, x.data(), y.data(), packed.data(), {});
     if (pass == "weight_grad") kernels.conv2d_weight_grad(p, w.data(), x.data(), y.data());
     if (pass == "pack") kernels.conv2d_pack(p, packing, packed.data(), w.data(), w_strides);
   }

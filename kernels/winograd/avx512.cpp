@@ -1,0 +1,8 @@
+// The Winograd maps for AVX-512 (F, DQ, BW, VL).
+#include "grapnel/kernels/winograd/maps.h"
+
+namespace grapnel::kernels {
+
+constinit const Winograd winograd_avx512 = {make_maps<Two>(), make_maps<Four>()};
+
+}  // namespace grapnel::kernels

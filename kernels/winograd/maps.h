@@ -1,0 +1,181 @@
+// The three maps of each size of tile and their transposes, on vectors of channels: included by portable.cpp,
+// avx2.cpp and avx512.cpp. One dimension is written out; two are that along columns, then along rows.
+#pragma once
+
+#include "grapnel/kernels/common/epilogue.h"
+#include "grapnel/kernels/winograd/winograd.h"
+
+namespace grapnel::kernels {
+namespace {
+
+/// Points 0, 1, -1, infinity. A line has its elements `s` apart.
+struct Two {
+  static constexpr int kOutputs = 2, kReach = 4;
+
+  /// B^T d.
+  static void input(const Floats* d, int s, Floats* t, int ts) {
+    t[0] = d[0] - d[2 * s];
+    t[ts] = d[2 * s] + d[s];
+    t[2 * ts] = d[2 * s] - d[s];
+    t[3 * ts] = d[3 * s] - d[s];
+  }
+  /// A^T m.
+  static void output(const Floats* m, int s, Floats* y, int ys) {
+    y[0] = m[0] + (m[s] + m[2 * s]);
+    y[ys] = (m[s] - m[2 * s]) + m[3 * s];
+  }
+  /// A y, its transpose.
+  static void output_grad(const Floats* y, int s, Floats* t, int ts) {
+    t[0] = y[0];
+    t[ts] = y[0] + y[s];
+    t[2 * ts] = y[0] - y[s];
+    t[3 * ts] = y[s];
+  }
+  /// G g.
+  static void filter(const Floats* g, int s, Floats* u, int us) {
+    const Floats even = 0.5f * (g[0] + g[2 * s]), odd = 0.5f * g[s];
+    u[0] = g[0];
+    u[us] = even + odd;
+    u[2 * us] = even - odd;
+    u[3 * us] = g[2 * s];
+  }
+  /// G^T s, its transpose.
+  static void filter_grad(const Floats* u, int s, Floats* g, int gs) {
+    const Floats even = 0.5f * (u[s] + u[2 * s]);
+    g[0] = u[0] + even;
+    g[gs] = 0.5f * (u[s] - u[2 * s]);
+    g[2 * gs] = even + u[3 * s];
+  }
+};
+
+/// Points 0, +-p, +-q, infinity with p = sqrt(1/2), q = sqrt(2): p q = 1, p^2 + q^2 = 5/2.
+struct Four {
+  static constexpr int kOutputs = 4, kReach = 6;
+  static constexpr float p = 0.70710678118654752f, q = 1.41421356237309505f;
+
+  static void input(const Floats* d, int s, Floats* t, int ts) {
+    const Floats even_p = d[4 * s] - 2.0f * d[2 * s], odd_p = d[3 * s] - 2.0f * d[s];
+    const Floats even_q = d[4 * s] - 0.5f * d[2 * s], odd_q = d[3 * s] - 0.5f * d[s];
+    t[0] = (d[0] - 2.5f * d[2 * s]) + d[4 * s];
+    t[ts] = even_p + p * odd_p;
+    t[2 * ts] = even_p - p * odd_p;
+    t[3 * ts] = even_q + q * odd_q;
+    t[4 * ts] = even_q - q * odd_q;
+    t[5 * ts] = (d[s] - 2.5f * d[3 * s]) + d[5 * s];
+  }
+  static void output(const Floats* m, int s, Floats* y, int ys) {
+    const Floats even_p = m[s] + m[2 * s], odd_p = p * (m[s] - m[2 * s]);
+    const Floats even_q = m[3 * s] + m[4 * s], odd_q = q * (m[3 * s] - m[4 * s]);
+    y[0] = m[0] + (even_p + even_q);
+    y[ys] = odd_p + odd_q;
+    y[2 * ys] = 0.5f * even_p + 2.0f * even_q;
+    y[3 * ys] = (0.5f * odd_p + 2.0f * odd_q) + m[5 * s];
+  }
+  static void output_grad(const Floats* y, int s, Floats* t, int ts) {
+    const Floats even_p = y[0] + 0.5f * y[2 * s], odd_p = y[s] + 0.5f * y[3 * s];
+    const Floats even_q = y[0] + 2.0f * y[2 * s], odd_q = y[s] + 2.0f * y[3 * s];
+    t[0] = y[0];
+    t[ts] = even_p + p * odd_p;
+    t[2 * ts] = even_p - p * odd_p;
+    t[3 * ts] = even_q + q * odd_q;
+    t[4 * ts] = even_q - q * odd_q;
+    t[5 * ts] = y[3 * s];
+  }
+  static void filter(const Floats* g, int s, Floats* u, int us) {
+    const Floats even_p = g[0] + 0.5f * g[2 * s], even_q = g[0] + 2.0f * g[2 * s];
+    u[0] = g[0];
+    u[us] = kAtP * (even_p + p * g[s]);
+    u[2 * us] = kAtP * (even_p - p * g[s]);
+    u[3 * us] = kAtQ * (even_q + q * g[s]);
+    u[4 * us] = kAtQ * (even_q - q * g[s]);
+    u[5 * us] = g[2 * s];
+  }
+  static void filter_grad(const Floats* u, int s, Floats* g, int gs) {
+    const Floats even_p = kAtP * (u[s] + u[2 * s]), odd_p = kAtP * (u[s] - u[2 * s]);
+    const Floats even_q = kAtQ * (u[3 * s] + u[4 * s]), odd_q = kAtQ * (u[3 * s] - u[4 * s]);
+    g[0] = u[0] + (even_p + even_q);
+    g[gs] = p * odd_p + q * odd_q;
+    g[2 * gs] = (0.5f * even_p + 2.0f * even_q) + u[5 * s];
+  }
+
+ private:
+  // 1 / product of the distances from a point to the others.
+  static constexpr float kAtP = -2.0f / 3, kAtQ = 1.0f / 6;
+};
+
+using Line = void (*)(const Floats*, int, Floats*, int);
+
+/// `line`, which maps kIn elements to kOut, along the columns and then the rows of a kIn x kIn square.
+template <Line line, int kIn, int kOut>
+inline void both_ways(const Floats* square, Floats* result) {
+  Floats half[kOut * kIn];
+#pragma GCC unroll 8
+  for (int j = 0; j < kIn; ++j) line(square + j, kIn, half + j, kIn);
+#pragma GCC unroll 8
+  for (int i = 0; i < kOut; ++i) line(half + i * kIn, 1, result + i * kOut, 1);
+}
+
+/// body(channel, whole, count) for vectors of channels and, at the end, one that is not whole.
+template <class Body>
+inline void for_each_vector(std::int64_t channels, const Body& body) {
+  std::int64_t c = 0;
+  for (; c + kLanes <= channels; c += kLanes) body.template operator()<true>(c, 0);
+  if (c < channels) body.template operator()<false>(c, channels - c);
+}
+
+/// Maps the squares that `from` points to, kIn x kIn pixels.
+template <Line line, int kIn, int kOut>
+void map_pixels(const float* const* from, std::int64_t channels, float* to, std::int64_t plane) {
+  for_each_vector(channels, [=]<bool kWhole>(std::int64_t c, std::int64_t count) {
+    Floats square[kIn * kIn], result[kOut * kOut];
+#pragma GCC unroll 36
+    for (int i = 0; i < kIn * kIn; ++i) load<kWhole>(square[i], from[i] + c, count);
+    both_ways<line, kIn, kOut>(square, result);
+#pragma GCC unroll 36
+    for (int i = 0; i < kOut * kOut; ++i) store<kWhole>(to + i * plane + c, result[i], count);
+  });
+}
+
+/// Maps squares whose elements lie `in_plane` apart.
+template <Line line, int kIn, int kOut>
+void map_planes(const float* from, std::int64_t in_plane, std::int64_t channels, float* to,
+                std::int64_t out_plane) {
+  for_each_vector(channels, [=]<bool kWhole>(std::int64_t c, std::int64_t count) {
+    Floats square[kIn * kIn], result[kOut * kOut];
+#pragma GCC unroll 36
+    for (int i = 0; i < kIn * kIn; ++i) load<kWhole>(square[i], from + i * in_plane + c, count);
+    both_ways<line, kIn, kOut>(square, result);
+#pragma GCC unroll 36
+    for (int i = 0; i < kOut * kOut; ++i) store<kWhole>(to + i * out_plane + c, result[i], count);
+  });
+}
+
+template <class Points>
+void map_output(const float* m, std::int64_t plane, std::int64_t channels, float* y, const OutputTile& tile,
+                const Epilogue<float>& epilogue) {
+  constexpr int kIn = Points::kReach, kOut = Points::kOutputs;
+  for_each_vector(channels, [&]<bool kWhole>(std::int64_t c, std::int64_t count) {
+    Floats square[kIn * kIn], result[kOut * kOut];
+#pragma GCC unroll 36
+    for (int i = 0; i < kIn * kIn; ++i) load<kWhole>(square[i], m + i * plane + c, count);
+    both_ways<Points::output, kIn, kOut>(square, result);
+    for (int i = 0; i < tile.rows; ++i)
+      for (int j = 0; j < tile.columns; ++j) {
+        const std::int64_t at = tile.at + i * tile.row + j * tile.pixel + c;
+        store<kWhole>(y + at, finished<kWhole>(result[i * kOut + j], epilogue, at, c, count), count);
+      }
+  });
+}
+
+template <class Points>
+constexpr WinogradMaps make_maps() {
+  return {Points::kOutputs,
+          map_pixels<Points::input, Points::kReach, Points::kReach>,
+          map_output<Points>,
+          map_planes<Points::filter, 3, Points::kReach>,
+          map_pixels<Points::output_grad, Points::kOutputs, Points::kReach>,
+          map_planes<Points::filter_grad, Points::kReach, 3>};
+}
+
+}  // namespace
+}  // namespace grapnel::kernels

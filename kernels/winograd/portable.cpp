@@ -1,0 +1,8 @@
+// The Winograd maps for any machine.
+#include "grapnel/kernels/winograd/maps.h"
+
+namespace grapnel::kernels {
+
+constinit const Winograd winograd_portable = {make_maps<Two>(), make_maps<Four>()};
+
+}  // namespace grapnel::kernels

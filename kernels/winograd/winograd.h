@@ -1,0 +1,74 @@
+// Convolutions of 3x3, stride 1, with fewer multiplications (Winograd, 1980; Lavin & Gray, CVPR 2016).
+//
+// A tile of m x m outputs y is made from a = m + 2 rows and columns of inputs d and the filter g as
+//   y = A^T [ (G g G^T) * (B^T d B) ] A,
+// where * multiplies element by element: a*a multiplications a channel in place of 9 m*m. Summed over
+// channels, the products at each of the a*a places are a matrix product, tiles x channels times channels x
+// outputs: that is where the time goes, in the micro-kernel of ../gemm. Both gradients are made of the same
+// three maps:
+//   the input's is the convolution of dy with the filters turned round; the filters' is
+//   dg = G^T [ sum over tiles of (B^T d B) * (A dy A^T) ] G.
+// m = 2 takes 4/9 of the multiplications, m = 4 a quarter. The points of the interpolation are 0, 1, -1 and
+// infinity for m = 2, and 0, +-sqrt(1/2), +-sqrt(2) and infinity for m = 4: their rounding errors are about
+// half of those of 0, +-1,
+// +-2 (Barabasz et al., ACM TOMS 2020, on how points decide). Read next: maps.h, correlate.cpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "grapnel/kernels/gemm/microkernel.h"
+#include "grapnel/kernels/kernels.h"
+
+namespace grapnel::kernels {
+
+/// The most rows and columns of inputs a tile has.
+inline constexpr int kMaxReach = 6;
+
+/// One tile's part in the output: rows x columns pixels from `at`, in floats from the first.
+struct OutputTile {
+  std::int64_t at, row, pixel;
+  int rows, columns;
+};
+
+/// The maps of one size of tile, compiled once per instruction set. Each works on vectors of channels: what
+/// is called a place below holds `channels` floats.
+struct WinogradMaps {
+  int outputs;  // m
+  /// v + place * plane = B^T d B; `d` points to the channels of a*a pixels.
+  void (*input)(const float* const* d, std::int64_t channels, float* v, std::int64_t plane);
+  /// y = the epilogue of A^T m A, of which the pixels in `tile` exist.
+  void (*output)(const float* m, std::int64_t plane, std::int64_t channels, float* y, const OutputTile& tile,
+                 const Epilogue<float>& epilogue);
+  /// u + place * plane = G g G^T; tap t of the filters at g + t * tap.
+  void (*filter)(const float* g, std::int64_t tap, std::int64_t channels, float* u, std::int64_t plane);
+  /// w + place * plane = A dy A^T; `dy` points to the channels of m*m pixels.
+  void (*output_grad)(const float* const* dy, std::int64_t channels, float* w, std::int64_t plane);
+  /// Tap t of the filters' gradient at dg + t * tap = G^T s G.
+  void (*filter_grad)(const float* s, std::int64_t plane, std::int64_t channels, float* dg, std::int64_t tap);
+
+  int reach() const { return outputs + 2; }
+  int places() const { return reach() * reach(); }
+};
+
+/// For m = 2 and m = 4.
+struct Winograd {
+  WinogradMaps two, four;
+};
+extern const Winograd winograd_portable, winograd_avx2, winograd_avx512;
+
+/// 3x3, no stride, no dilation, no groups, padding of at most 2.
+bool winograd_applies(const Conv2d& shape);
+
+// Arguments as in FloatKernels.
+std::size_t winograd_packed_size(const MicroKernel& kernel, const WinogradMaps& maps, const Conv2d& shape,
+                                 ConvPass pass);
+void winograd_pack(const MicroKernel& kernel, const WinogradMaps& maps, const Conv2d& shape, ConvPass pass,
+                   float* packed, const float* w, const std::int64_t* w_strides);
+void winograd_correlate(const MicroKernel& kernel, const WinogradMaps& maps, const Conv2d& shape,
+                        ConvPass pass, float* out, const float* in, const float* packed,
+                        const Epilogue<float>& epilogue);
+void winograd_weight_grad(const MicroKernel& kernel, const WinogradMaps& maps, const Conv2d& shape, float* dw,
+                          const float* x, const float* dy);
+
+}  // namespace grapnel::kernels
