@@ -14,7 +14,9 @@ namespace grapnel {
 ///     const Fusion fusion;
 ///     const Tensor logits = net(x);
 ///
-/// Scopes nest; the outermost counts.
+/// A value is fused away only if nobody holds it when elements are asked for: write `y = relu(conv(x)); y =
+/// pool(y);`, not `pool(relu(conv(x)))`, whose temporaries live to its end. Scopes nest; the outermost
+/// counts.
 class Fusion {
  public:
   Fusion();

@@ -63,7 +63,8 @@ class ResNet : public Module {
 
  protected:
   Tensor forward(const Tensor& x) override {
-    Tensor y = (*maxpool_)((*relu_)((*bn1_)((*conv1_)(x))));
+    Tensor y = (*relu_)((*bn1_)((*conv1_)(x)));
+    y = (*maxpool_)(y);  // in a statement of its own: what is still held is not fused (engine/fusion.h)
     for (const auto& layer : layers_) y = (*layer)(y);
     return (*fc_)(flatten((*avgpool_)(y), 1));
   }

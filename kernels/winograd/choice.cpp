@@ -7,7 +7,7 @@ namespace grapnel::kernels {
 namespace {
 
 // What a float costs beside a multiply-add: mapped, or read once from memory as weights are.
-constexpr double kMapped = 5, kFetched = 8;
+constexpr double kMapped = 5, kFetched = 12;
 
 /// Rows that the micro-kernel computes for `rows` rows: a few rows cost as much as a third of a full tile.
 double padded_rows(const MicroKernel& kernel, std::int64_t rows) {

@@ -30,7 +30,8 @@ constexpr Layer kLayers[] = {
     {"256-512@14s2", 256, 512, 14, 3, 2, 1},   {"512@7", 512, 512, 7, 3, 1, 1},
     {"64-128@56_1x1s2", 64, 128, 56, 1, 2, 0}, {"256-512@14_1x1s2", 256, 512, 14, 1, 2, 0},
     {"3-64@224", 3, 64, 224, 3, 1, 1},         {"64@224", 64, 64, 224, 3, 1, 1},
-    {"512@14", 512, 512, 14, 3, 1, 1},
+    {"128@112", 128, 128, 112, 3, 1, 1},       {"256@56", 256, 256, 56, 3, 1, 1},
+    {"512@28", 512, 512, 28, 3, 1, 1},         {"512@14", 512, 512, 14, 3, 1, 1},
 };
 
 Conv2d shape_of(const Layer& l, std::int64_t batch) {
@@ -77,6 +78,7 @@ void run_conv(benchmark::State& state, const FloatKernels<float>& kernels, const
   }
   const double products = static_cast<double>(p.n * p.oh * p.ow * p.k) * static_cast<double>(p.c * p.r * p.s);
   if (pass != "pack") count_flops(state, 2 * products);
+  state.SetLabel(kernels.conv2d_variant(p, pass == "weight_grad" ? ConvPass::weight_grad : packing));
 }
 
 void run_gemm(benchmark::State& state, const FloatKernels<float>& kernels, bool b_transposed) {
