@@ -9,8 +9,9 @@
 namespace grapnel::kernels {
 namespace {
 
-// Floats of mapped inputs and products that a block may take: 1 MiB.
-constexpr std::int64_t kBlockFloats = 256 * 1024;
+// Floats of mapped inputs and products that a block may take: 1.5 MiB, most of a second-level cache. Smaller
+// blocks read the filters of deep layers once more each.
+constexpr std::int64_t kBlockFloats = 384 * 1024;
 constexpr std::int64_t kMostTiles = 56;
 
 class Correlator {
@@ -26,8 +27,7 @@ class Correlator {
         packed_(packed),
         epilogue_(epilogue) {
     const std::int64_t per_tile = maps.places() * (s_.inputs + kernel.panel);
-    const std::int64_t fit = std::clamp<std::int64_t>(kBlockFloats / per_tile, kernel.max_rows, kMostTiles);
-    block_tiles_ = fit / kernel.max_rows * kernel.max_rows;
+    block_tiles_ = std::clamp<std::int64_t>(kBlockFloats / per_tile, kernel.max_rows, kMostTiles);
   }
 
   /// Tiles of all images, panels of outputs.
