@@ -1,12 +1,25 @@
 #include "grapnel/engine/backend.h"
 
 #include <cstdlib>
+#include <string_view>
 #include <utility>
 
 namespace grapnel {
+namespace {
+
+/// The kernels cannot complain of a value they do not know.
+void check_forced_convolution() {
+  const char* value = std::getenv("GRAPNEL_CONV");
+  for (const char* known : {"", "direct", "winograd2", "winograd4"})
+    if (!value || std::string_view(value) == known) return;
+  throw NameError("GRAPNEL_CONV=" + std::string(value) +
+                  " names no way to compute a convolution; choose one of direct, winograd2, winograd4");
+}
+
+}  // namespace
 
 const kernels::Table& backend() {
-  static const kernels::Table* table = kernels::select_cpu();
+  static const kernels::Table* table = (check_forced_convolution(), kernels::select_cpu());
   if (!table) {
     const char* wanted = std::getenv("GRAPNEL_KERNEL");
     std::string known;

@@ -8,7 +8,8 @@
 
 namespace grapnel {
 
-/// The kernel table in use. Throws NameError if GRAPNEL_KERNEL names none that runs here.
+/// The kernel table in use. Throws NameError if GRAPNEL_KERNEL names none that runs here, or
+/// GRAPNEL_CONV no variant.
 const kernels::Table& backend();
 
 /// The table's kernels for element type T.

@@ -1,5 +1,5 @@
-// Which table runs: the list's order, and GRAPNEL_KERNEL. The choice is made once a process, so other values
-// of the variable are tried in children.
+// Which table runs: the list's order, and GRAPNEL_KERNEL; which convolution: the shape, and GRAPNEL_CONV.
+// Both variables are read once a process, so other values are tried in children.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -17,21 +17,20 @@ using namespace grapnel::kernels;
 
 namespace {
 
-/// Name of the table a process chooses that starts with GRAPNEL_KERNEL = value (null: unset), "none" for
-/// null.
-std::string chosen_with(const char* value) {
+/// What `answer` gives in a process that starts with the variable set to `value` (null: unset).
+template <class Answer>
+std::string answer_with(const char* variable, const char* value, const Answer& answer) {
   int ends[2];
   REQUIRE(pipe(ends) == 0);
   const pid_t child = fork();
   REQUIRE(child >= 0);
   if (child == 0) {
     if (value != nullptr) {
-      setenv("GRAPNEL_KERNEL", value, 1);
+      setenv(variable, value, 1);
     } else {
-      unsetenv("GRAPNEL_KERNEL");
+      unsetenv(variable);
     }
-    const Table* table = select_cpu();
-    const char* name = table != nullptr ? table->name : "none";
+    const char* name = answer();
     const bool sent = write(ends[1], name, std::strlen(name)) == static_cast<ssize_t>(std::strlen(name));
     _exit(sent ? 0 : 1);
   }
@@ -43,6 +42,23 @@ std::string chosen_with(const char* value) {
   waitpid(child, &status, 0);
   CHECK(status == 0);
   return got > 0 ? std::string(name) : std::string();
+}
+
+/// Name of the table a process chooses, "none" for null.
+std::string chosen_with(const char* value) {
+  return answer_with("GRAPNEL_KERNEL", value, [] {
+    const Table* table = select_cpu();
+    return table != nullptr ? table->name : "none";
+  });
+}
+
+/// How a process computes a convolution of 64 channels.
+std::string variant_with(const char* value, std::int64_t size, std::int64_t stride, ConvPass pass) {
+  return answer_with("GRAPNEL_CONV", value, [=] {
+    const std::int64_t out = (size - 1) / stride + 1;
+    const Conv2d shape{1, 64, size, size, 64, 3, 3, out, out, stride, stride, 1, 1, 1, 1, 1};
+    return grapnel::testing::tables().front()->f32.conv2d_variant(shape, pass);
+  });
 }
 
 /// Names of the entries that are null.
@@ -107,6 +123,19 @@ TEST_CASE("dispatch: GRAPNEL_KERNEL names the table, without it the first one ru
   CHECK(chosen_with("") == tables.front()->name);
   for (const Table* table : tables) CHECK(chosen_with(table->name) == table->name);
   CHECK(chosen_with("no such kernel") == "none");
+}
+
+TEST_CASE("dispatch: GRAPNEL_CONV names the variant where it applies, without it the shape decides") {
+  for (const ConvPass pass : {ConvPass::forward, ConvPass::input_grad, ConvPass::weight_grad}) {
+    CHECK(variant_with(nullptr, 56, 1, pass) == "winograd4");
+    CHECK(variant_with("", 56, 1, pass) == "winograd4");
+    CHECK(variant_with(nullptr, 56, 2, pass) == "direct");
+    CHECK(variant_with(nullptr, 1, 1, pass) == "direct");
+    for (const char* name : {"direct", "winograd2", "winograd4"}) {
+      CHECK(variant_with(name, 56, 1, pass) == name);
+      CHECK(variant_with(name, 56, 2, pass) == "direct");
+    }
+  }
 }
 
 TEST_CASE("dispatch: the thread count is what was set, and 0 asks for at least one") {
