@@ -31,7 +31,15 @@ std::shared_ptr<Storage> Storage::derived(const std::string& key,
   for (const Derived& entry : derived_)
     if (entry.key == key) return entry.buffer;
   derived_.push_back({key, now, make()});
+  has_derived_.store(true, std::memory_order_relaxed);
   return derived_.back().buffer;
+}
+
+void Storage::drop_derived() {
+  std::vector<Derived> old;  // freed without the lock
+  std::lock_guard lock(derived_mutex_);
+  old.swap(derived_);
+  has_derived_.store(false, std::memory_order_relaxed);
 }
 
 MemoryUse memory_use() {

@@ -52,7 +52,11 @@ class Storage {
   Device device() const { return device_; }
 
   std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
-  void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
+  /// Says that the content has changed: what was derived from it is dropped.
+  void bump_version() {
+    version_.fetch_add(1, std::memory_order_relaxed);
+    if (has_derived_.load(std::memory_order_relaxed)) drop_derived();
+  }
 
   /// The buffer derived from this content under `key`, made by `make` when absent or when the content has
   /// changed since. Safe from several threads.
@@ -77,6 +81,7 @@ class Storage {
 
   static constexpr std::size_t kInline = 64;
 
+  void drop_derived();
   void fill() const;
   void run_readers() const;
 
@@ -88,6 +93,7 @@ class Storage {
   std::atomic<std::uint64_t> version_{0};
   std::mutex derived_mutex_;
   std::vector<Derived> derived_;
+  std::atomic<bool> has_derived_{false};
   mutable std::atomic<bool> waiting_{false};  // the content is to come
   mutable std::atomic<int> readers_{0};       // steps of recipes that will read the content
   mutable std::mutex plan_mutex_;
