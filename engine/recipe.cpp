@@ -68,17 +68,21 @@ Recipe::Recipe(std::shared_ptr<const Recipe> before, Step step) : Recipe(std::mo
 Recipe::Recipe(const Tensor& x, std::shared_ptr<const Recipe> before, Step step)
     : Recipe(std::move(before), std::move(step)) {
   value_before_ = x.storage();
+  ++x.storage()->readers_;
 }
 
 Recipe::~Recipe() {
+  if (const auto value = value_before_.lock()) --value->readers_;
   for (const Tensor* operand : {&step_.first, &step_.second})
     if (operand->defined()) --operand->storage()->readers_;
 }
 
 bool Recipe::reads(const Storage& storage) const {
-  for (const Recipe* at = this; at; at = at->before_.get())
+  for (const Recipe* at = this; at; at = at->before_.get()) {
+    if (at->value_before_.lock().get() == &storage) return true;
     for (const Tensor* operand : {&at->step_.first, &at->step_.second})
       if (operand->defined() && operand->storage().get() == &storage) return true;
+  }
   return false;
 }
 

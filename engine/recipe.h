@@ -3,13 +3,10 @@
 //
 // Under a Fusion (fusion.h) some operations return tensors whose storage holds a recipe in place of elements.
 // The next operation may lengthen the recipe instead of running it; whoever asks for elements (Storage::data)
-// runs it. Nothing else can tell the difference:
-//  - an intermediate value that somebody still holds when a longer recipe runs is computed itself, and the
-//  rest
-//    goes on from it: a hook that keeps what a layer returned gets exactly that, and nothing is computed
-//    twice;
-//  - elements that a recipe is going to read may change only after it ran: asking for them runs it.
-// Read next: recipe.cpp, then ops/conv2d.cpp. Internal to the engine.
+// runs it. Nothing else can tell the difference. An intermediate value that somebody still holds when a
+// longer recipe runs is computed itself, and the rest goes on from it: a hook that keeps what a layer
+// returned gets exactly that, and nothing is computed twice. Elements that a recipe may read change only
+// after it ran: asking for them runs it. Read next: recipe.cpp, then ops/conv2d.cpp. Internal to the engine.
 #pragma once
 
 #include <memory>
