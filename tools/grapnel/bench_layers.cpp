@@ -5,6 +5,8 @@
 #include <cstdio>
 
 #include "grapnel/engine/grad_mode.h"
+#include "grapnel/kernels/kernels.h"
+#include "grapnel/nn/layers.h"
 
 namespace grapnel::tools {
 namespace {
@@ -25,8 +27,33 @@ std::int64_t bytes_of(const Tensors& tensors) {
   return total;
 }
 
-std::string row(const std::string& name, const std::string& type, const std::string& output, double gflop,
-                double ms, double peak, std::int64_t bytes) {
+/// Which kernel the layer's forward pass runs; empty if it is no convolution.
+std::string kernel_of(const nn::Module& layer, const Shape& x, const Shape& y) {
+  const auto* conv = dynamic_cast<const nn::Conv2d*>(&layer);
+  if (!conv) return {};
+  const Conv2dOptions& o = conv->options();
+  const Shape& w = conv->weight.shape();
+  const kernels::Conv2d shape{x[0],
+                              x[1],
+                              x[2],
+                              x[3],
+                              y[1],
+                              w[2],
+                              w[3],
+                              y[2],
+                              y[3],
+                              o.stride.first,
+                              o.stride.second,
+                              o.padding.first,
+                              o.padding.second,
+                              o.dilation.first,
+                              o.dilation.second,
+                              o.groups};
+  return kernels::select_cpu()->f32.conv2d_variant(shape, kernels::ConvPass::forward);
+}
+
+std::string row(const std::string& name, const std::string& type, const std::string& output,
+                const std::string& kernel, double gflop, double ms, double peak, std::int64_t bytes) {
   const auto number = [](double value, int decimals) {
     char text[32];
     std::snprintf(text, sizeof text, "%.*f", decimals, value);
@@ -34,9 +61,9 @@ std::string row(const std::string& name, const std::string& type, const std::str
   };
   const double speed = gflop / ms * 1e3;
   char line[256];
-  std::snprintf(line, sizeof line, "%-24s %-18s %-20s %8s %9.3f %9s %7s %10s\n", name.c_str(), type.c_str(),
-                output.c_str(), number(gflop, 4).c_str(), ms, number(speed, 1).c_str(),
-                number(100 * speed / peak, 1).c_str(),
+  std::snprintf(line, sizeof line, "%-24s %-18s %-20s %-10s %8s %9.3f %9s %7s %10s\n", name.c_str(),
+                type.c_str(), output.c_str(), kernel.c_str(), number(gflop, 4).c_str(), ms,
+                number(speed, 1).c_str(), number(100 * speed / peak, 1).c_str(),
                 number(static_cast<double>(bytes) / (1 << 20), 2).c_str());
   return line;
 }
@@ -56,6 +83,7 @@ LayerTimes time_layers(nn::Module& net, const Tensor& x, int repeat) {
   const std::size_t count = summary.layers.size();
   std::vector<std::vector<double>> ms(count);
   std::vector<std::int64_t> bytes(count);
+  std::vector<std::string> kernels(count);
   std::size_t call = 0;  // of this pass: the summary lists calls in the same order
   Clock::time_point start;
   std::vector<ScopedHook> hooks;
@@ -73,6 +101,7 @@ LayerTimes time_layers(nn::Module& net, const Tensor& x, int repeat) {
           ms.at(call).push_back(ms_since(start));
           bytes.at(call) = bytes_of(inputs) + bytes_of(outputs);
           for (const auto& [name, tensor] : layer.state_dict()) bytes.at(call) += bytes_of(tensor);
+          kernels.at(call) = kernel_of(layer, inputs.at(0).shape(), outputs.at(0).shape());
           ++call;
           return std::nullopt;
         },
@@ -95,7 +124,7 @@ LayerTimes time_layers(nn::Module& net, const Tensor& x, int repeat) {
 
   LayerTimes result{{}, quantile(outside, 0.5)};
   for (std::size_t i = 0; i < count; ++i)
-    result.layers.push_back({summary.layers[i], quantile(ms[i], 0.5), bytes[i]});
+    result.layers.push_back({summary.layers[i], quantile(ms[i], 0.5), bytes[i], kernels[i]});
   return result;
 }
 
@@ -106,6 +135,7 @@ Json to_json(const LayerTimes& times, double peak) {
     rows.push_back({{"name", time.layer.name},
                     {"type", time.layer.type},
                     {"output", to_json(time.layer.output)},
+                    {"kernel", time.kernel},
                     {"gflop", time.gflop()},
                     {"ms", time.ms},
                     {"gflops", speed},
@@ -117,20 +147,20 @@ Json to_json(const LayerTimes& times, double peak) {
 
 std::string to_string(const LayerTimes& times, double peak) {
   char head[256];
-  std::snprintf(head, sizeof head, "%-24s %-18s %-20s %8s %9s %9s %7s %10s\n", "layer", "type", "output",
-                "GFLOP", "ms", "GFLOP/s", "% peak", "MiB moved");
+  std::snprintf(head, sizeof head, "%-24s %-18s %-20s %-10s %8s %9s %9s %7s %10s\n", "layer", "type",
+                "output", "kernel", "GFLOP", "ms", "GFLOP/s", "% peak", "MiB moved");
   std::string text = head;
   double gflop = 0, ms = times.outside_ms;
   std::int64_t bytes = 0;
   for (const LayerTime& time : times.layers) {
-    text += row(time.layer.name, time.layer.type, to_string(time.layer.output), time.gflop(), time.ms, peak,
-                time.bytes);
+    text += row(time.layer.name, time.layer.type, to_string(time.layer.output), time.kernel, time.gflop(),
+                time.ms, peak, time.bytes);
     gflop += time.gflop();
     ms += time.ms;
     bytes += time.bytes;
   }
-  text += row("outside layers", "", "", 0, times.outside_ms, peak, 0);
-  return text + row("total", "", "", gflop, ms, peak, bytes);
+  text += row("outside layers", "", "", "", 0, times.outside_ms, peak, 0);
+  return text + row("total", "", "", "", gflop, ms, peak, bytes);
 }
 
 }  // namespace grapnel::tools

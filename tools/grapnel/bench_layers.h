@@ -1,6 +1,7 @@
 // The time of every layer of a network, by public hooks.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "grapnel/nn/summary.h"
@@ -15,6 +16,7 @@ struct LayerTime {
   nn::LayerSummary layer;
   double ms;           ///< median over the runs
   std::int64_t bytes;  ///< of its input, its output, its parameters and buffers: each read or written once
+  std::string kernel;  ///< how a convolution was computed ("direct", "winograd4", ...); else empty
 
   double gflop() const { return 2e-9 * static_cast<double>(layer.multiply_adds); }
 };
@@ -29,7 +31,7 @@ struct LayerTimes {
 /// longer than the net without hooks.
 LayerTimes time_layers(nn::Module& net, const Tensor& x, int repeat);
 
-/// {name, type, output, gflop, ms, gflops, share, bytes} of each; `share` is of `peak` GFLOP/s.
+/// {name, type, output, kernel, gflop, ms, gflops, share, bytes} of each; `share` is of `peak` GFLOP/s.
 Json to_json(const LayerTimes& times, double peak);
 /// A table with a line for what is outside and one of totals.
 std::string to_string(const LayerTimes& times, double peak);

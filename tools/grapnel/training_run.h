@@ -61,7 +61,12 @@ class TrainingRun {
   std::size_t skipped() const { return loader_.skipped().size(); }
 
  private:
-  viz::Preprocess preprocess() const { return {.resize = options_.size, .crop = options_.size}; }
+  /// Random crops show things larger than they are. What is shown for judgement is cut to match, 224 out of
+  /// 256 as torchvision does (Touvron et al., NeurIPS 2019).
+  viz::Preprocess preprocess() const {
+    const int size = options_.size;
+    return {.resize = options_.crop_scale < 1 ? (8 * size + 3) / 7 : size, .crop = size};
+  }
   LoaderOptions loader_options(bool training) const;
   void epoch(const std::atomic<bool>& stop);
   void train_epoch(const std::atomic<bool>& stop, Status& status);
