@@ -28,11 +28,14 @@ std::shared_ptr<Storage> Storage::derived(const std::string& key,
   std::lock_guard lock(derived_mutex_);
   const std::uint64_t now = version();
   std::erase_if(derived_, [&](const Derived& entry) { return entry.version != now; });
-  for (const Derived& entry : derived_)
-    if (entry.key == key) return entry.buffer;
-  derived_.push_back({key, now, make()});
+  for (Derived& entry : derived_) {
+    if (entry.key != key) continue;
+    if (!entry.buffer) entry.buffer = make();
+    return entry.buffer;
+  }
+  derived_.push_back({key, now, nullptr});
   has_derived_.store(true, std::memory_order_relaxed);
-  return derived_.back().buffer;
+  return make();
 }
 
 void Storage::drop_derived() {

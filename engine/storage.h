@@ -58,8 +58,9 @@ class Storage {
     if (has_derived_.load(std::memory_order_relaxed)) drop_derived();
   }
 
-  /// The buffer derived from this content under `key`, made by `make` when absent or when the content has
-  /// changed since. Safe from several threads.
+  /// The buffer derived from this content under `key`, made by `make`. It is kept from the second time on:
+  /// what is used once for each content, as packed weights are while a network trains, takes no memory in
+  /// between. Safe from several threads.
   std::shared_ptr<Storage> derived(const std::string& key,
                                    const std::function<std::shared_ptr<Storage>()>& make);
 
