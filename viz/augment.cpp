@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -46,21 +47,22 @@ Rectangle central_part(int height, int width, const Interval& ratio) {
   return {(height - h) / 2, (width - w) / 2, h, w};
 }
 
-/// torchvision's RandomResizedCrop.get_params: ten tries, as not every area and ratio fit together.
-Rectangle random_part(int height, int width, const Augment& options, Generator& generator) {
+/// As torchvision's RandomResizedCrop.get_params draws it: ten tries, as not every area and ratio fit
+/// together.
+std::optional<Rectangle> random_part(int height, int width, const Interval& share, const Interval& shape,
+                                     Generator& generator) {
   constexpr int kTries = 10;
   const double area = static_cast<double>(height) * width;
   for (int i = 0; i < kTries; ++i) {
-    const double target = area * uniform(generator, options.area.low, options.area.high);
-    const double ratio =
-        std::exp(uniform(generator, std::log(options.ratio.low), std::log(options.ratio.high)));
+    const double target = area * uniform(generator, share.low, share.high);
+    const double ratio = std::exp(uniform(generator, std::log(shape.low), std::log(shape.high)));
     const double w = std::nearbyint(std::sqrt(target * ratio)), h = std::nearbyint(std::sqrt(target / ratio));
     if (w < 1 || w > width || h < 1 || h > height) continue;
     const int rows = static_cast<int>(h), columns = static_cast<int>(w);
     const int top = below(generator, height - rows + 1), left = below(generator, width - columns + 1);
-    return {top, left, rows, columns};
+    return Rectangle{top, left, rows, columns};
   }
-  return central_part(height, width, options.ratio);
+  return std::nullopt;
 }
 
 /// Pads by `pad`, then crops at (top, left) of the padded picture to its own size.
@@ -102,9 +104,23 @@ Image jitter(Image image, const Augment& options, Generator& generator) {
   return image;
 }
 
+/// Turns a rectangle into noise.
+void erase(Image& image, Generator& generator) {
+  constexpr Interval kShare{0.02, 0.33}, kShape{0.3, 1 / 0.3};
+  const auto part = random_part(image.height(), image.width(), kShare, kShape, generator);
+  if (!part) return;
+  for (int y = part->top; y < part->top + part->height; ++y) {
+    std::uint8_t* from = image.row(y) + part->left * image.channels();
+    std::generate_n(from, part->width * image.channels(),
+                    [&] { return static_cast<std::uint8_t>(generator.bits() >> 24); });
+  }
+}
+
 Image to_size(const Image& image, int size, const Augment& options, Generator& generator) {
   if (!options.resized_crop) return center_crop(resize_shorter_side(image, size), size, size);
-  return resize(cut(image, random_part(image.height(), image.width(), options, generator)), size, size);
+  const auto part = random_part(image.height(), image.width(), options.area, options.ratio, generator);
+  return resize(cut(image, part ? *part : central_part(image.height(), image.width(), options.ratio)), size,
+                size);
 }
 
 }  // namespace
@@ -125,6 +141,7 @@ void check_augment(const Augment& options, int size) {
   for (const double range : {options.brightness, options.contrast, options.saturation})
     require(range >= 0 && std::isfinite(range), "brightness, contrast and saturation must be 0 or more");
   require(options.hue >= 0 && options.hue <= 0.5, "the turn of the hue must be in 0..0.5");
+  require(options.erase >= 0 && options.erase <= 1, "the probability of erasing must be in 0..1");
 }
 
 Image augment(const Image& image, int size, const Augment& options, Generator& generator) {
@@ -137,7 +154,9 @@ Image augment(const Image& image, int size, const Augment& options, Generator& g
     out = shift(out, options.pad, options.pad_reflect, top, left);
   }
   if (options.flip > 0 && generator.uniform() < options.flip) out = flip_horizontal(std::move(out));
-  return jitter(std::move(out), options, generator);
+  out = jitter(std::move(out), options, generator);
+  if (options.erase > 0 && generator.uniform() < options.erase) erase(out, generator);
+  return out;
 }
 
 }  // namespace grapnel::viz

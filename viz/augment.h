@@ -32,6 +32,9 @@ struct Augment {
   double brightness = 0, contrast = 0, saturation = 0;
   /// ... and a turn of the hue from [-x, x] of the circle, 0 <= x <= 0.5. Costs the most.
   double hue = 0;
+  /// Probability, 0..1, that a rectangle of 2 to 33 % of the area turns into noise, each byte of it drawn on
+  /// its own: random erasing (Zhong et al., AAAI 2020).
+  double erase = 0;
 };
 
 /// An RGB picture of (size, size). Throws ShapeError for an empty picture, and what check_augment throws.

@@ -98,7 +98,8 @@ TEST_CASE("the generator decides, and nothing else") {
                            .brightness = 0.4,
                            .contrast = 0.4,
                            .saturation = 0.4,
-                           .hue = 0.1};
+                           .hue = 0.1,
+                           .erase = 0.5};
   std::set<std::string> seen;
   for (std::uint64_t seed = 0; seed < 50; ++seed) {
     const Image out = augmented(image, 16, everything, seed);
@@ -138,6 +139,40 @@ TEST_CASE("flips and colours come as often and as strong as asked for") {
     level.add(augmented(flat, 1, {.brightness = 0.5}, seed).at(0, 0));
   CHECK(level.mean() == doctest::Approx(99.5).epsilon(0.01));
   CHECK(level.deviation() == doctest::Approx(100 / std::sqrt(12.0)).epsilon(0.03));
+}
+
+TEST_CASE("erasing turns one rectangle into noise") {
+  const Image image(40, 60, 3, std::vector<std::uint8_t>(40 * 60 * 3, 0));
+  int erased = 0;
+  Moments share, level, middle;
+  for (std::uint64_t seed = 0; seed < 2000; ++seed) {
+    const Image out = augmented(image, 40, {.erase = 0.25}, seed);
+    int top = 40, bottom = -1, left = 40, right = -1, changed = 0;
+    for (int y = 0; y < 40; ++y)
+      for (int x = 0; x < 40; ++x) {
+        const int sum = out.at(y, x, 0) + out.at(y, x, 1) + out.at(y, x, 2);
+        if (sum == 0) continue;  // in noise once in 2^24 pixels
+        top = std::min(top, y), bottom = std::max(bottom, y);
+        left = std::min(left, x), right = std::max(right, x);
+        level.add(sum / 3.0);
+        ++changed;
+      }
+    if (changed == 0) continue;
+    ++erased;
+    const int height = bottom - top + 1, width = right - left + 1;
+    CHECK(changed == height * width);
+    // Rounding moves each side by half a pixel at most.
+    CHECK((height + 0.5) * (width + 0.5) >= 0.02 * 1600);
+    CHECK((height - 0.5) * (width - 0.5) <= 0.33 * 1600);
+    CHECK((height + 0.5) / (width - 0.5) >= 0.3);
+    CHECK((width + 0.5) / (height - 0.5) >= 0.3);
+    share.add(changed / 1600.0);
+    middle.add((left + right) / 2.0);
+  }
+  CHECK(erased / 2000.0 == doctest::Approx(0.25).epsilon(0.1));
+  CHECK(share.mean() == doctest::Approx(0.175).epsilon(0.1));
+  CHECK(middle.mean() == doctest::Approx(19.5).epsilon(0.05));
+  CHECK(level.mean() == doctest::Approx(127.5).epsilon(0.01));
 }
 
 TEST_CASE("random crops have torchvision's distribution") {
@@ -189,6 +224,7 @@ TEST_CASE("wrong options and pictures are refused") {
   CHECK(refusal({.flip = 1.5}) == "augment: the probability of a flip must be in 0..1");
   CHECK(refusal({.contrast = -1}) == "augment: brightness, contrast and saturation must be 0 or more");
   CHECK(refusal({.hue = 0.6}) == "augment: the turn of the hue must be in 0..0.5");
+  CHECK(refusal({.erase = -0.1}) == "augment: the probability of erasing must be in 0..1");
   CHECK(message_of<ShapeError>([&] { augmented(image, 0, {}); }) ==
         "augment: got size 0, expected at least 1");
   CHECK(message_of<ShapeError>([&] { augmented(Image(), 8, {}); }) == "augment: the picture is empty");

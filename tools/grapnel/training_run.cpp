@@ -64,6 +64,7 @@ Json settings_of(const TrainOptions& options, const PictureSet& pictures) {
           {"--pad", options.pad},
           {"--no-flip", options.no_flip},
           {"--jitter", options.jitter},
+          {"--erase", options.erase},
           {"--skip-bad", options.skip_bad},
           {"pictures", pictures.size()},
           {"classes", pictures.class_names()}};

@@ -22,7 +22,7 @@ namespace grapnel::tools {
 /// The command line, defaults filled in.
 struct TrainOptions {
   TrainSettings settings;
-  double crop_scale = 0.25, jitter = 0;
+  double crop_scale = 0.25, jitter = 0, erase = 0;
   int pad = 0;
   bool no_flip = false;
   std::optional<double> lr;
@@ -38,7 +38,8 @@ struct TrainOptions {
             .flip = no_flip ? 0 : 0.5,
             .brightness = jitter,
             .contrast = jitter,
-            .saturation = jitter};
+            .saturation = jitter,
+            .erase = erase};
   }
   std::filesystem::path beside(const char* ending) const {
     return std::filesystem::path(out).replace_extension(ending);
