@@ -92,6 +92,7 @@ struct Conv2d {
   std::int64_t groups;
 };
 
+/// Which of a convolution's three is computed: y from x, dx from dy, or dw from both.
 enum class ConvPass : std::uint8_t { forward, input_grad, weight_grad };
 
 /// What follows a value v in the same pass, in this order, each where it is set:

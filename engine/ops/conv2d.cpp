@@ -48,8 +48,9 @@ Tensor channels_last(const Tensor& x) {
   return x.detach().contiguous(MemoryFormat::channels_last);
 }
 
-/// The weight in the order the kernel wants, packed once per version of the weight. The packing depends on
-/// the weight, on stride, dilation and groups, and through the variant on the input's size.
+/// The weight in the order the kernel wants, kept from its second use on until the weight changes. The
+/// packing depends on the weight, on stride, dilation and groups, and through the variant on the input's
+/// size.
 template <class T>
 std::shared_ptr<Storage> packed(const kernels::Conv2d& shape, kernels::ConvPass pass, const Tensor& weight) {
   std::string key = kernels_of<T>().conv2d_variant(shape, pass);

@@ -2,6 +2,7 @@
 #include "grapnel/kernels/gemm/tile.h"
 
 namespace grapnel::kernels {
-constinit const MicroKernel avx2_microkernel = make_microkernel<Floats, 6, 2>();
+
+constinit const MicroKernel avx2_microkernel = make_microkernel<6, 2>();
 
 }  // namespace grapnel::kernels

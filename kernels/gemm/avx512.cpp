@@ -2,6 +2,7 @@
 #include "grapnel/kernels/gemm/tile.h"
 
 namespace grapnel::kernels {
-constinit const MicroKernel avx512_microkernel = make_microkernel<Floats, 14, 2>();
+
+constinit const MicroKernel avx512_microkernel = make_microkernel<14, 2>();
 
 }  // namespace grapnel::kernels

@@ -2,6 +2,7 @@
 #include "grapnel/kernels/gemm/tile.h"
 
 namespace grapnel::kernels {
-constinit const MicroKernel portable_microkernel = make_microkernel<Floats, 4, 2>();
+
+constinit const MicroKernel portable_microkernel = make_microkernel<4, 2>();
 
 }  // namespace grapnel::kernels

@@ -22,7 +22,7 @@ struct Element {
   double p, first, second;
 };
 
-/// Both moments are followed by p in what a run returns.
+/// A run returns p, then both moments.
 template <class Step, class Formula>
 void check_against(std::int64_t count, const Step& step, const Formula& formula) {
   const std::vector<float> p = random_values(count, 1), g = random_values(count, 2),
