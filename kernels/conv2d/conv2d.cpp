@@ -12,7 +12,8 @@
 namespace grapnel::kernels {
 namespace {
 
-/// What GRAPNEL_CONV says: "direct", "winograd2", "winograd4" where it can be used, else nothing.
+/// What GRAPNEL_CONV says: "direct", or "winograd2", "winograd4", "winograd6" where they can be used; else
+/// nothing.
 std::string_view forced() {
   static const char* const value = std::getenv("GRAPNEL_CONV");
   return value ? value : "";
@@ -28,15 +29,15 @@ struct Fast {
   /// Null: not by tiles.
   static const WinogradMaps* tiles(const Conv2d& shape, ConvPass pass) {
     if (scatter(shape, pass) || !winograd_applies(shape) || forced() == "direct") return nullptr;
-    const int outputs = forced() == "winograd2"   ? 2
-                        : forced() == "winograd4" ? 4
-                                                  : best_tile(kernel, shape, pass);
+    for (const WinogradMaps* maps : {&winograd.two, &winograd.four, &winograd.six})
+      if (forced() == maps->name) return maps;
+    const int outputs = best_tile(kernel, shape, pass);
     return outputs == 2 ? &winograd.two : outputs == 4 ? &winograd.four : nullptr;
   }
   static const char* variant(const Conv2d& shape, ConvPass pass) {
     if (scatter(shape, pass)) return "scatter";
     const WinogradMaps* maps = tiles(shape, pass);
-    return !maps ? "direct" : maps->outputs == 2 ? "winograd2" : "winograd4";
+    return maps ? maps->name : "direct";
   }
   static std::size_t packed_size(const Conv2d& shape, ConvPass pass) {
     if (scatter(shape, pass)) return scatter_packed_size(kernel, shape);

@@ -3,6 +3,6 @@
 
 namespace grapnel::kernels {
 
-constinit const Winograd winograd_avx512 = {make_maps<Two>(), make_maps<Four>()};
+constinit const Winograd winograd_avx512 = {make_maps<Two>(), make_maps<Four>(), make_maps<Six>()};
 
 }  // namespace grapnel::kernels

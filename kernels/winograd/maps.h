@@ -10,6 +10,7 @@ namespace {
 
 /// Points 0, 1, -1, infinity. A line has its elements `s` apart.
 struct Two {
+  static constexpr const char* kName = "winograd2";
   static constexpr int kOutputs = 2, kReach = 4;
 
   /// B^T d.
@@ -50,6 +51,7 @@ struct Two {
 
 /// Points 0, +-p, +-q, infinity with p = sqrt(1/2), q = sqrt(2): p q = 1, p^2 + q^2 = 5/2.
 struct Four {
+  static constexpr const char* kName = "winograd4";
   static constexpr int kOutputs = 4, kReach = 6;
   static constexpr float p = 0.70710678118654752f, q = 1.41421356237309505f;
 
@@ -103,6 +105,79 @@ struct Four {
   static constexpr float kAtP = -2.0f / 3, kAtQ = 1.0f / 6;
 };
 
+/// Points 0, +-1, +-2, +-1/2, infinity.
+struct Six {
+  static constexpr const char* kName = "winograd6";
+  static constexpr int kOutputs = 6, kReach = 8;
+
+  static void input(const Floats* d, int s, Floats* t, int ts) {
+    const Floats even_1 = (d[6 * s] + d[2 * s]) - 4.25f * d[4 * s];
+    const Floats odd_1 = (d[5 * s] + d[s]) - 4.25f * d[3 * s];
+    const Floats even_2 = d[6 * s] + (0.25f * d[2 * s] - 1.25f * d[4 * s]);
+    const Floats odd_2 = 2.0f * d[5 * s] + (0.5f * d[s] - 2.5f * d[3 * s]);
+    const Floats even_h = d[6 * s] + (4.0f * d[2 * s] - 5.0f * d[4 * s]);
+    const Floats odd_h = 0.5f * d[5 * s] + (2.0f * d[s] - 2.5f * d[3 * s]);
+    t[0] = (d[0] - d[6 * s]) + 5.25f * (d[4 * s] - d[2 * s]);
+    t[ts] = even_1 + odd_1;
+    t[2 * ts] = even_1 - odd_1;
+    t[3 * ts] = even_2 + odd_2;
+    t[4 * ts] = even_2 - odd_2;
+    t[5 * ts] = even_h + odd_h;
+    t[6 * ts] = even_h - odd_h;
+    t[7 * ts] = (d[7 * s] - d[s]) + 5.25f * (d[3 * s] - d[5 * s]);
+  }
+  static void output(const Floats* m, int s, Floats* y, int ys) {
+    const Floats even_1 = m[s] + m[2 * s], odd_1 = m[s] - m[2 * s];
+    const Floats even_2 = m[3 * s] + m[4 * s], odd_2 = m[3 * s] - m[4 * s];
+    const Floats even_h = m[5 * s] + m[6 * s], odd_h = m[5 * s] - m[6 * s];
+    y[0] = m[0] + (even_1 + (even_2 + even_h));
+    y[ys] = odd_1 + (2.0f * odd_2 + 0.5f * odd_h);
+    y[2 * ys] = even_1 + (4.0f * even_2 + 0.25f * even_h);
+    y[3 * ys] = odd_1 + (8.0f * odd_2 + 0.125f * odd_h);
+    y[4 * ys] = even_1 + (16.0f * even_2 + 0.0625f * even_h);
+    y[5 * ys] = (odd_1 + (32.0f * odd_2 + 0.03125f * odd_h)) + m[7 * s];
+  }
+  static void output_grad(const Floats* y, int s, Floats* t, int ts) {
+    const Floats even_1 = y[0] + (y[2 * s] + y[4 * s]), odd_1 = y[s] + (y[3 * s] + y[5 * s]);
+    const Floats even_2 = y[0] + (4.0f * y[2 * s] + 16.0f * y[4 * s]);
+    const Floats odd_2 = 2.0f * y[s] + (8.0f * y[3 * s] + 32.0f * y[5 * s]);
+    const Floats even_h = y[0] + (0.25f * y[2 * s] + 0.0625f * y[4 * s]);
+    const Floats odd_h = 0.5f * y[s] + (0.125f * y[3 * s] + 0.03125f * y[5 * s]);
+    t[0] = y[0];
+    t[ts] = even_1 + odd_1;
+    t[2 * ts] = even_1 - odd_1;
+    t[3 * ts] = even_2 + odd_2;
+    t[4 * ts] = even_2 - odd_2;
+    t[5 * ts] = even_h + odd_h;
+    t[6 * ts] = even_h - odd_h;
+    t[7 * ts] = y[5 * s];
+  }
+  static void filter(const Floats* g, int s, Floats* u, int us) {
+    const Floats even_1 = kAt1 * (g[0] + g[2 * s]), odd_1 = kAt1 * g[s];
+    const Floats even_2 = kAt2 * (g[0] + 4.0f * g[2 * s]), odd_2 = kAt2 * 2.0f * g[s];
+    const Floats even_h = kAtHalf * (g[0] + 0.25f * g[2 * s]), odd_h = kAtHalf * 0.5f * g[s];
+    u[0] = g[0];
+    u[us] = even_1 + odd_1;
+    u[2 * us] = even_1 - odd_1;
+    u[3 * us] = even_2 + odd_2;
+    u[4 * us] = even_2 - odd_2;
+    u[5 * us] = even_h + odd_h;
+    u[6 * us] = even_h - odd_h;
+    u[7 * us] = g[2 * s];
+  }
+  static void filter_grad(const Floats* u, int s, Floats* g, int gs) {
+    const Floats even_1 = kAt1 * (u[s] + u[2 * s]), odd_1 = kAt1 * (u[s] - u[2 * s]);
+    const Floats even_2 = kAt2 * (u[3 * s] + u[4 * s]), odd_2 = kAt2 * (u[3 * s] - u[4 * s]);
+    const Floats even_h = kAtHalf * (u[5 * s] + u[6 * s]), odd_h = kAtHalf * (u[5 * s] - u[6 * s]);
+    g[0] = u[0] + (even_1 + (even_2 + even_h));
+    g[gs] = odd_1 + (2.0f * odd_2 + 0.5f * odd_h);
+    g[2 * gs] = (even_1 + (4.0f * even_2 + 0.25f * even_h)) + u[7 * s];
+  }
+
+ private:
+  static constexpr float kAt1 = -2.0f / 9, kAt2 = 1.0f / 90, kAtHalf = 32.0f / 45;
+};
+
 using Line = void (*)(const Floats*, int, Floats*, int);
 
 /// `line`, which maps kIn elements to kOut, along the columns and then the rows of a kIn x kIn square.
@@ -128,10 +203,10 @@ template <Line line, int kIn, int kOut>
 void map_pixels(const float* const* from, std::int64_t channels, float* to, std::int64_t plane) {
   for_each_vector(channels, [=]<bool kWhole>(std::int64_t c, std::int64_t count) {
     Floats square[kIn * kIn], result[kOut * kOut];
-#pragma GCC unroll 36
+#pragma GCC unroll 64
     for (int i = 0; i < kIn * kIn; ++i) load<kWhole>(square[i], from[i] + c, count);
     both_ways<line, kIn, kOut>(square, result);
-#pragma GCC unroll 36
+#pragma GCC unroll 64
     for (int i = 0; i < kOut * kOut; ++i) store<kWhole>(to + i * plane + c, result[i], count);
   });
 }
@@ -142,10 +217,10 @@ void map_planes(const float* from, std::int64_t in_plane, std::int64_t channels,
                 std::int64_t out_plane) {
   for_each_vector(channels, [=]<bool kWhole>(std::int64_t c, std::int64_t count) {
     Floats square[kIn * kIn], result[kOut * kOut];
-#pragma GCC unroll 36
+#pragma GCC unroll 64
     for (int i = 0; i < kIn * kIn; ++i) load<kWhole>(square[i], from + i * in_plane + c, count);
     both_ways<line, kIn, kOut>(square, result);
-#pragma GCC unroll 36
+#pragma GCC unroll 64
     for (int i = 0; i < kOut * kOut; ++i) store<kWhole>(to + i * out_plane + c, result[i], count);
   });
 }
@@ -156,7 +231,7 @@ void map_output(const float* m, std::int64_t plane, std::int64_t channels, float
   constexpr int kIn = Points::kReach, kOut = Points::kOutputs;
   for_each_vector(channels, [&]<bool kWhole>(std::int64_t c, std::int64_t count) {
     Floats square[kIn * kIn], result[kOut * kOut];
-#pragma GCC unroll 36
+#pragma GCC unroll 64
     for (int i = 0; i < kIn * kIn; ++i) load<kWhole>(square[i], m + i * plane + c, count);
     both_ways<Points::output, kIn, kOut>(square, result);
     for (int i = 0; i < tile.rows; ++i)
@@ -169,7 +244,8 @@ void map_output(const float* m, std::int64_t plane, std::int64_t channels, float
 
 template <class Points>
 constexpr WinogradMaps make_maps() {
-  return {Points::kOutputs,
+  return {Points::kName,
+          Points::kOutputs,
           map_pixels<Points::input, Points::kReach, Points::kReach>,
           map_output<Points>,
           map_planes<Points::filter, 3, Points::kReach>,

@@ -8,10 +8,10 @@
 // three maps:
 //   the input's is the convolution of dy with the filters turned round; the filters' is
 //   dg = G^T [ sum over tiles of (B^T d B) * (A dy A^T) ] G.
-// m = 2 takes 4/9 of the multiplications, m = 4 a quarter. The points of the interpolation are 0, 1, -1 and
-// infinity for m = 2, and 0, +-sqrt(1/2), +-sqrt(2) and infinity for m = 4: their rounding errors are about
-// half of those of 0, +-1,
-// +-2 (Barabasz et al., ACM TOMS 2020, on how points decide). Read next: maps.h, correlate.cpp.
+// m = 2 takes 4/9 of the multiplications, m = 4 a quarter, m = 6 a fifth. The points of the interpolation are
+// 0, 1, -1 and infinity for m = 2, and 0, +-sqrt(1/2), +-sqrt(2) and infinity for m = 4: their rounding
+// errors are about half of those of 0, +-1, +-2 (Barabasz et al., ACM TOMS 2020, on how points decide). m = 6
+// is less exact, and used only where asked for. Read next: maps.h, correlate.cpp.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,7 @@
 namespace grapnel::kernels {
 
 /// The most rows and columns of inputs a tile has.
-inline constexpr int kMaxReach = 6;
+inline constexpr int kMaxReach = 8;
 
 /// One tile's part in the output: rows x columns pixels from `at`, in floats from the first.
 struct OutputTile {
@@ -34,6 +34,7 @@ struct OutputTile {
 /// The maps of one size of tile, compiled once per instruction set. Each works on vectors of channels: what
 /// is called a place below holds `channels` floats.
 struct WinogradMaps {
+  const char* name;
   int outputs;  // m
   /// v + place * plane = B^T d B; `d` points to the channels of a*a pixels.
   void (*input)(const float* const* d, std::int64_t channels, float* v, std::int64_t plane);
@@ -51,9 +52,9 @@ struct WinogradMaps {
   int places() const { return reach() * reach(); }
 };
 
-/// For m = 2 and m = 4.
+/// For m = 2, 4 and 6.
 struct Winograd {
-  WinogradMaps two, four;
+  WinogradMaps two, four, six;
 };
 extern const Winograd winograd_portable, winograd_avx2, winograd_avx512;
 

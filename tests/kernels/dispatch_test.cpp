@@ -131,7 +131,7 @@ TEST_CASE("dispatch: GRAPNEL_CONV names the variant where it applies, without it
     CHECK(variant_with("", 56, 1, pass) == "winograd4");
     CHECK(variant_with(nullptr, 56, 2, pass) == "direct");
     CHECK(variant_with(nullptr, 1, 1, pass) == "direct");
-    for (const char* name : {"direct", "winograd2", "winograd4"}) {
+    for (const char* name : {"direct", "winograd2", "winograd4", "winograd6"}) {
       CHECK(variant_with(name, 56, 1, pass) == name);
       CHECK(variant_with(name, 56, 2, pass) == "direct");
     }
