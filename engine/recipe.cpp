@@ -33,9 +33,8 @@ void forget_done() {
 /// Runs the recipes of this thread that `wanted` picks.
 template <class Wanted>
 void run_waiting(const Wanted& wanted) {
-  const auto list = waiting();  // running one may add to it
-  for (const auto& entry : list)
-    if (const auto storage = entry.lock())
+  for (std::size_t i = 0; i < waiting().size(); ++i)  // running one adds none
+    if (const auto storage = waiting()[i].lock())
       if (const auto recipe = storage->recipe(); recipe && wanted(*recipe)) storage->read();
   forget_done();
 }
@@ -179,14 +178,13 @@ std::optional<Tensor> joined(const Tensor& x, Step step) {
                      : operand->shape() != x.shape() || !operand->is_contiguous(MemoryFormat::channels_last)))
       return std::nullopt;
   }
-  return cook(x.shape(), x.dtype(), std::make_shared<const Recipe>(x, recipe, std::move(step)));
+  return cook(x.shape(), x.dtype(), make_pooled<Recipe>(x, recipe, std::move(step)));
 }
 
 Tensor followed(const Tensor& x, Step step) {
   if (auto y = joined(x, step)) return *std::move(y);
   const Tensor values = x.detach().contiguous(MemoryFormat::channels_last);
-  auto recipe = std::make_shared<const Recipe>(std::make_shared<const Recipe>(Step{Kind::values, values}),
-                                               std::move(step));
+  auto recipe = make_pooled<Recipe>(make_pooled<Recipe>(Step{Kind::values, values}), std::move(step));
   return cook(x.shape(), x.dtype(), std::move(recipe));
 }
 

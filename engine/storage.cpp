@@ -23,7 +23,7 @@ Storage::~Storage() {
     BlockCache::instance().give(data_, bytes_);
 }
 
-std::shared_ptr<Storage> Storage::derived(const std::string& key,
+std::shared_ptr<Storage> Storage::derived(std::string_view key,
                                           const std::function<std::shared_ptr<Storage>()>& make) {
   std::lock_guard lock(derived_mutex_);
   const std::uint64_t now = version();
@@ -33,7 +33,7 @@ std::shared_ptr<Storage> Storage::derived(const std::string& key,
     if (!entry.buffer) entry.buffer = make();
     return entry.buffer;
   }
-  derived_.push_back({key, now, nullptr});
+  derived_.push_back({std::string(key), now, nullptr});
   has_derived_.store(true, std::memory_order_relaxed);
   return make();
 }

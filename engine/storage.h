@@ -7,10 +7,12 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "grapnel/engine/device.h"
 #include "grapnel/engine/dtype.h"
+#include "grapnel/engine/pool.h"
 #include "grapnel/engine/shape.h"
 
 namespace grapnel {
@@ -58,10 +60,10 @@ class Storage {
     if (has_derived_.load(std::memory_order_relaxed)) drop_derived();
   }
 
-  /// The buffer derived from this content under `key`, made by `make`. It is kept from the second time on:
-  /// what is used once for each content, as packed weights are while a network trains, takes no memory in
-  /// between. Safe from several threads.
-  std::shared_ptr<Storage> derived(const std::string& key,
+  /// The buffer derived from this content under `key` (any bytes), made by `make`. It is kept from the second
+  /// time on: what is used once for each content, as packed weights are while a network trains, takes no
+  /// memory in between. Safe from several threads.
+  std::shared_ptr<Storage> derived(std::string_view key,
                                    const std::function<std::shared_ptr<Storage>()>& make);
 
  private:
@@ -78,6 +80,9 @@ class Storage {
     std::shared_ptr<const Recipe> recipe;
     Shape shape;
     DType type;
+
+    static void* operator new(std::size_t bytes) { return pool_take(bytes); }
+    static void operator delete(void* plan, std::size_t bytes) noexcept { pool_give(plan, bytes); }
   };
 
   static constexpr std::size_t kInline = 64;

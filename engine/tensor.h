@@ -15,6 +15,7 @@
 #include "grapnel/engine/device.h"
 #include "grapnel/engine/dtype.h"
 #include "grapnel/engine/hooks.h"
+#include "grapnel/engine/pool.h"
 #include "grapnel/engine/shape.h"
 #include "grapnel/engine/storage.h"
 
@@ -26,7 +27,7 @@ class Tensor;
 struct TensorImpl;
 
 /// An unset Tensor stands for "nothing" (a gradient that is zero or unwanted).
-using Tensors = std::vector<Tensor>;
+using Tensors = PoolVector<Tensor>;
 
 /// Sees a gradient; may return a replacement of the same shape and type, or nothing. The gradient is unset
 /// where a pass reaches an operation of which this output was not used.

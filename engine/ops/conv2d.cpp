@@ -4,6 +4,7 @@
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/convolve.h"
 #include "grapnel/engine/ops/elementwise.h"
+#include "grapnel/engine/pool.h"
 #include "grapnel/engine/recipe.h"
 
 namespace grapnel {
@@ -53,23 +54,25 @@ Tensor channels_last(const Tensor& x) {
 /// size.
 template <class T>
 std::shared_ptr<Storage> packed(const kernels::Conv2d& shape, kernels::ConvPass pass, const Tensor& weight) {
-  std::string key = kernels_of<T>().conv2d_variant(shape, pass);
-  const auto append = [&key](std::int64_t value) { key += "," + std::to_string(value); };
-  for (std::int64_t value :
-       {static_cast<std::int64_t>(pass), weight.storage_offset(), shape.stride_h, shape.stride_w, shape.dil_h,
-        shape.dil_w, shape.pad_h, shape.pad_w, shape.groups})
-    append(value);
-  for (std::size_t d = 0; d < 4; ++d) {
-    append(weight.shape()[d]);
-    append(weight.strides()[d]);
-  }
-  return weight.storage()->derived(key, [&] {
+  // Names of variants are literals: their addresses tell them apart.
+  const auto variant = reinterpret_cast<std::intptr_t>(kernels_of<T>().conv2d_variant(shape, pass));
+  const Shape &sizes = weight.shape(), &strides = weight.strides();
+  const std::int64_t key[] = {variant,        static_cast<std::int64_t>(pass),
+                              shape.stride_h, shape.stride_w,
+                              shape.dil_h,    shape.dil_w,
+                              shape.pad_h,    shape.pad_w,
+                              shape.groups,   weight.storage_offset(),
+                              sizes[0],       sizes[1],
+                              sizes[2],       sizes[3],
+                              strides[0],     strides[1],
+                              strides[2],     strides[3]};
+  const auto make = [&] {
     auto buffer = std::make_shared<Storage>(kernels_of<T>().conv2d_packed_size(shape, pass) * sizeof(T));
     const T* values = static_cast<const T*>(weight.storage()->read()) + weight.storage_offset();
-    kernels_of<T>().conv2d_pack(shape, pass, static_cast<T*>(buffer->data()), values,
-                                weight.strides().data());
+    kernels_of<T>().conv2d_pack(shape, pass, static_cast<T*>(buffer->data()), values, strides.data());
     return buffer;
-  });
+  };
+  return weight.storage()->derived({reinterpret_cast<const char*>(key), sizeof(key)}, std::ref(make));
 }
 
 Step convolution(const kernels::Conv2d& shape, kernels::ConvPass pass, const Tensor& in,
@@ -100,10 +103,10 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   if (bias.defined()) check_shape("conv2d", "the bias", bias, {shape.k});
   const Shape y_shape{shape.n, shape.k, shape.oh, shape.ow};
   const Tensor y = dispatch("conv2d", x, [&]<class T>(T) {
-    auto recipe = std::make_shared<const Recipe>(convolution(shape, kernels::ConvPass::forward, x, weight));
+    std::shared_ptr<const Recipe> recipe =
+        make_pooled<Recipe>(convolution(shape, kernels::ConvPass::forward, x, weight));
     if (bias.defined())
-      recipe =
-          std::make_shared<const Recipe>(std::move(recipe), Step{Step::Kind::affine, {}, bias.contiguous()});
+      recipe = make_pooled<Recipe>(std::move(recipe), Step{Step::Kind::affine, {}, bias.contiguous()});
     return cook(y_shape, x.dtype(), std::move(recipe));
   });
   const Shape x_shape = x.shape(), weight_shape = weight.shape();
@@ -124,9 +127,8 @@ Tensor conv2d_input_grad(const Shape& x_shape, const Tensor& dy, const Tensor& w
   check_same_type("conv2d_input_grad", dy, weight);
   check_shape("conv2d_input_grad", "the output gradient", dy, {shape.n, shape.k, shape.oh, shape.ow});
   const Tensor dx = dispatch("conv2d_input_grad", dy, [&]<class T>(T) {
-    return cook(
-        x_shape, dy.dtype(),
-        std::make_shared<const Recipe>(convolution(shape, kernels::ConvPass::input_grad, dy, weight)));
+    return cook(x_shape, dy.dtype(),
+                make_pooled<Recipe>(convolution(shape, kernels::ConvPass::input_grad, dy, weight)));
   });
   const Shape weight_shape = weight.shape();
   return record("conv2d_input_grad", dx, {dy, weight},

@@ -1,12 +1,12 @@
 // Shares the rows between threads and hands them to the loops of one instruction set (rows.h).
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "grapnel/kernels/batch_norm/batch_norm.h"
 #include "grapnel/kernels/batch_norm/reference.h"
 #include "grapnel/kernels/common/fold_columns.h"
 #include "grapnel/kernels/common/loop_nest.h"
+#include "grapnel/kernels/common/scratch.h"
 
 namespace grapnel::kernels {
 namespace {
@@ -42,13 +42,14 @@ void channel_blend(std::int64_t rows, std::int64_t channels, float* dx, const fl
 template <const BatchNormRows& kernel>
 void channel_moments(std::int64_t rows, std::int64_t channels, float* mean, float* variance, const float* x) {
   if (rows == 0) return reference::channel_moments(rows, channels, mean, variance, x);
-  std::vector<float> pivot(x, x + channels);
-  for (float& value : pivot) value = std::isfinite(value) ? value : 0;
+  static thread_local Scratch<float> scratch;
+  float* pivot = scratch.get(static_cast<std::size_t>(channels));
+  for (std::int64_t c = 0; c < channels; ++c) pivot[c] = std::isfinite(x[c]) ? x[c] : 0;
   fold_columns<2>(
       rows, channels, 0, add,
       [&](std::int64_t begin, std::int64_t end, std::int64_t column, std::int64_t width, double* totals) {
         kernel.moments(end - begin, channels, width, totals, totals + width, x + begin * channels + column,
-                       pivot.data() + column);
+                       pivot + column);
       },
       [&](std::int64_t column, std::int64_t width, const double* totals) {
         const double count = static_cast<double>(rows);

@@ -10,39 +10,56 @@
 #include <vector>
 
 #include "grapnel/kernels/common/loop_nest.h"
+#include "grapnel/kernels/common/scratch.h"
 #include "grapnel/kernels/parallel.h"
 
 namespace grapnel::kernels {
 
-/// A sparse matrix (outputs, inputs) along one axis.
+/// A sparse matrix (outputs, inputs) along one axis. It keeps its memory when it is built anew: declared
+/// `static thread_local`, it takes none after the first call.
 struct AxisMap {
   struct Tap {
     std::int64_t input;
     double weight;
   };
 
-  std::int64_t inputs;
+  std::int64_t inputs = 0;
   std::vector<Tap> taps;            // of output 0, then of output 1, ...
   std::vector<std::int64_t> first;  // output o has taps [first[o], first[o + 1])
 
-  explicit AxisMap(std::int64_t input_count) : inputs(input_count), first{0} {}
+  /// Without outputs.
+  void begin(std::int64_t input_count) {
+    inputs = input_count;
+    taps.clear();
+    first.assign(1, 0);
+  }
   std::int64_t outputs() const { return static_cast<std::int64_t>(first.size()) - 1; }
   /// Adds a tap to the output being built; taps on the same input add up.
   void add(std::int64_t input, double weight) { taps.push_back({input, weight}); }
   void finish_output() { first.push_back(static_cast<std::int64_t>(taps.size())); }
 
-  AxisMap transposed() const {
-    AxisMap result(outputs());
-    result.first.assign(static_cast<std::size_t>(inputs) + 1, 0);
-    for (const Tap& tap : taps) ++result.first[tap.input + 1];
-    for (std::int64_t i = 0; i < inputs; ++i) result.first[i + 1] += result.first[i];
+  void transpose_into(AxisMap& result) const {
+    result.inputs = outputs();
+    // While taps are put in place, first[i + 1] is where the next one of i goes; then it is where i ends.
+    result.first.assign(static_cast<std::size_t>(inputs) + 2, 0);
+    for (const Tap& tap : taps) ++result.first[tap.input + 2];
+    for (std::int64_t i = 0; i < inputs; ++i) result.first[i + 2] += result.first[i + 1];
     result.taps.resize(taps.size());
-    std::vector<std::int64_t> next(result.first.begin(), result.first.end() - 1);
     for (std::int64_t o = 0; o < outputs(); ++o) {
       for (std::int64_t t = first[o]; t < first[o + 1]; ++t)
-        result.taps[next[taps[t].input]++] = {o, taps[t].weight};
+        result.taps[result.first[taps[t].input + 1]++] = {o, taps[t].weight};
     }
-    return result;
+    result.first.pop_back();
+  }
+};
+
+/// Of both axes.
+struct PlaneMaps {
+  AxisMap rows, columns;
+
+  void transpose_into(PlaneMaps& result) const {
+    rows.transpose_into(result.rows);
+    columns.transpose_into(result.columns);
   }
 };
 
@@ -72,24 +89,25 @@ void combine_pixels(const AxisMap::Tap* taps, const AxisMap::Tap* end, std::int6
 /// dense. Sums in double. Each line of y is made in two steps: the lines of x it needs are combined into one,
 /// then that one's pixels.
 template <class T>
-void apply_axis_maps(const AxisMap& rows, const AxisMap& columns, std::int64_t n, std::int64_t channels, T* y,
-                     const T* x) {
+void apply_axis_maps(const PlaneMaps& maps, std::int64_t n, std::int64_t channels, T* y, const T* x) {
+  const AxisMap &rows = maps.rows, &columns = maps.columns;
   const std::int64_t out_h = rows.outputs(), out_w = columns.outputs(), line_size = columns.inputs * channels;
   const auto tap_count = static_cast<std::int64_t>(rows.taps.size() + columns.taps.size());
   const std::int64_t work =
       (tap_count / std::max<std::int64_t>(out_h, 1) + 1) * std::max<std::int64_t>(line_size, 1);
   parallel_for(n * out_h, kGrain / work + 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<double> combined(static_cast<std::size_t>(line_size));
+    static thread_local Scratch<double> scratch;
+    double* combined = scratch.get(static_cast<std::size_t>(line_size));
     for (std::int64_t line = begin; line < end; ++line) {
       const std::int64_t image = line / out_h, oh = line % out_h;
-      std::fill(combined.begin(), combined.end(), 0.0);
+      std::fill(combined, combined + line_size, 0.0);
       for (std::int64_t i = rows.first[oh]; i < rows.first[oh + 1]; ++i) {
         const T* source = x + (image * rows.inputs + rows.taps[i].input) * line_size;
         for (std::int64_t j = 0; j < line_size; ++j) combined[j] += rows.taps[i].weight * source[j];
       }
       for (std::int64_t ow = 0; ow < out_w; ++ow) {
         combine_pixels(columns.taps.data() + columns.first[ow], columns.taps.data() + columns.first[ow + 1],
-                       channels, y + (line * out_w + ow) * channels, combined.data());
+                       channels, y + (line * out_w + ow) * channels, combined);
       }
     }
   });

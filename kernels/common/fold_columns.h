@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
 
+#include "grapnel/kernels/common/scratch.h"
 #include "grapnel/kernels/parallel.h"
 
 namespace grapnel::kernels {
@@ -35,17 +35,18 @@ void fold_columns(std::int64_t rows, std::int64_t columns, double identity, cons
     return;
   }
   const std::int64_t width = Quantities * columns;
-  std::vector<double> totals(static_cast<std::size_t>(parts * width), identity);
+  static thread_local Scratch<double> scratch;
+  double* totals = scratch.get(static_cast<std::size_t>(parts * width));
+  std::fill_n(totals, parts * width, identity);
   parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t part = begin; part < end; ++part) {
-      fold(rows * part / parts, rows * (part + 1) / parts, std::int64_t{0}, columns,
-           totals.data() + part * width);
+      fold(rows * part / parts, rows * (part + 1) / parts, std::int64_t{0}, columns, totals + part * width);
     }
   });
   for (std::int64_t part = 1; part < parts; ++part) {
     for (std::int64_t i = 0; i < width; ++i) totals[i] = combine(totals[i], totals[part * width + i]);
   }
-  finish(std::int64_t{0}, columns, totals.data());
+  finish(std::int64_t{0}, columns, totals);
 }
 
 }  // namespace grapnel::kernels

@@ -9,8 +9,8 @@
 namespace grapnel::kernels {
 namespace {
 
-AxisMap interpolation_map(std::int64_t in, std::int64_t out, const Interpolate& shape) {
-  AxisMap map(in);
+void interpolation_map(AxisMap& map, std::int64_t in, std::int64_t out, const Interpolate& shape) {
+  map.begin(in);
   for (std::int64_t o = 0; o < out; ++o) {
     if (shape.bilinear) {
       const double at = source_coordinate(o, in, out, shape.align_corners);
@@ -24,18 +24,26 @@ AxisMap interpolation_map(std::int64_t in, std::int64_t out, const Interpolate& 
     }
     map.finish_output();
   }
-  return map;
+}
+
+void interpolation_maps(PlaneMaps& maps, const Interpolate& s) {
+  interpolation_map(maps.rows, s.h, s.oh, s);
+  interpolation_map(maps.columns, s.w, s.ow, s);
 }
 
 template <class T>
 void interpolate(const Interpolate& s, T* y, const T* x) {
-  apply_axis_maps(interpolation_map(s.h, s.oh, s), interpolation_map(s.w, s.ow, s), s.n, s.c, y, x);
+  static thread_local PlaneMaps maps;
+  interpolation_maps(maps, s);
+  apply_axis_maps(maps, s.n, s.c, y, x);
 }
 
 template <class T>
 void interpolate_adjoint(const Interpolate& s, T* dx, const T* dy) {
-  apply_axis_maps(interpolation_map(s.h, s.oh, s).transposed(), interpolation_map(s.w, s.ow, s).transposed(),
-                  s.n, s.c, dx, dy);
+  static thread_local PlaneMaps maps, transposed;
+  interpolation_maps(maps, s);
+  maps.transpose_into(transposed);
+  apply_axis_maps(transposed, s.n, s.c, dx, dy);
 }
 
 template <class T>

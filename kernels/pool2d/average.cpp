@@ -16,49 +16,47 @@ void add_mean(AxisMap& map, std::int64_t begin, std::int64_t end, std::int64_t c
   map.finish_output();
 }
 
-AxisMap window_map(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride,
-                   std::int64_t pad, bool count_pad) {
-  AxisMap map(in);
+void window_map(AxisMap& map, std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride,
+                std::int64_t pad, bool count_pad) {
+  map.begin(in);
   for (std::int64_t o = 0; o < out; ++o) {
     const std::int64_t start = o * stride - pad, stop = std::min(start + kernel, in + pad);
     const std::int64_t begin = std::max<std::int64_t>(start, 0), end = std::min(stop, in);
     add_mean(map, begin, end, count_pad ? stop - start : end - begin);
   }
-  return map;
 }
 
-AxisMap adaptive_map(std::int64_t in, std::int64_t out) {
-  AxisMap map(in);
+void adaptive_map(AxisMap& map, std::int64_t in, std::int64_t out) {
+  map.begin(in);
   for (std::int64_t o = 0; o < out; ++o) {
     const std::int64_t begin = o * in / out, end = ((o + 1) * in + out - 1) / out;
     add_mean(map, begin, end, end - begin);
   }
-  return map;
 }
 
-struct PlaneMaps {
-  AxisMap rows, columns;
-};
-
-PlaneMaps window_maps(const Pool2d& s) {
-  return {window_map(s.h, s.oh, s.kernel_h, s.stride_h, s.pad_h, s.count_include_pad),
-          window_map(s.w, s.ow, s.kernel_w, s.stride_w, s.pad_w, s.count_include_pad)};
+void window_maps(PlaneMaps& maps, const Pool2d& s) {
+  window_map(maps.rows, s.h, s.oh, s.kernel_h, s.stride_h, s.pad_h, s.count_include_pad);
+  window_map(maps.columns, s.w, s.ow, s.kernel_w, s.stride_w, s.pad_w, s.count_include_pad);
 }
 
-PlaneMaps adaptive_maps(const Pool2d& s) {
-  return {adaptive_map(s.h, s.oh), adaptive_map(s.w, s.ow)};
+void adaptive_maps(PlaneMaps& maps, const Pool2d& s) {
+  adaptive_map(maps.rows, s.h, s.oh);
+  adaptive_map(maps.columns, s.w, s.ow);
 }
 
-template <class T, PlaneMaps (&maps_of)(const Pool2d&)>
+template <class T, void (&build)(PlaneMaps&, const Pool2d&)>
 void average(const Pool2d& s, T* y, const T* x) {
-  const PlaneMaps maps = maps_of(s);
-  apply_axis_maps(maps.rows, maps.columns, s.n, s.c, y, x);
+  static thread_local PlaneMaps maps;
+  build(maps, s);
+  apply_axis_maps(maps, s.n, s.c, y, x);
 }
 
-template <class T, PlaneMaps (&maps_of)(const Pool2d&)>
+template <class T, void (&build)(PlaneMaps&, const Pool2d&)>
 void average_adjoint(const Pool2d& s, T* dx, const T* dy) {
-  const PlaneMaps maps = maps_of(s);
-  apply_axis_maps(maps.rows.transposed(), maps.columns.transposed(), s.n, s.c, dx, dy);
+  static thread_local PlaneMaps maps, transposed;
+  build(maps, s);
+  maps.transpose_into(transposed);
+  apply_axis_maps(transposed, s.n, s.c, dx, dy);
 }
 
 template <class T>

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
-#include <vector>
 
+#include "grapnel/kernels/common/scratch.h"
 #include "grapnel/kernels/parallel.h"
 #include "grapnel/kernels/pool2d/pool2d.h"
 #include "grapnel/kernels/pool2d/reference.h"
@@ -32,14 +32,14 @@ struct Range {
 
 /// For each output the inputs that its window covers, padding left out. Positions are `dilation` apart and
 /// taps 1.
-std::vector<Range> inputs_of_outputs(const Axis& a) {
-  std::vector<Range> ranges;
+const Range* inputs_of_outputs(const Axis& a, Scratch<Range>& scratch) {
+  Range* ranges = scratch.get(static_cast<std::size_t>(a.out));
   for (std::int64_t o = 0; o < a.out; ++o) {
     const std::int64_t start = o * a.stride - a.pad;
     const std::int64_t tap = start < 0 ? (-start + a.dilation - 1) / a.dilation : 0;
     const std::int64_t tap_end =
         start < a.in ? std::min(a.kernel, (a.in - start + a.dilation - 1) / a.dilation) : 0;
-    ranges.push_back({start + tap * a.dilation, std::max<std::int64_t>(tap_end - tap, 0), tap});
+    ranges[o] = {start + tap * a.dilation, std::max<std::int64_t>(tap_end - tap, 0), tap};
   }
   return ranges;
 }
@@ -47,9 +47,9 @@ std::vector<Range> inputs_of_outputs(const Axis& a) {
 /// For each input the outputs whose windows cover it: the o with o * stride - pad + tap * dilation = input
 /// for a tap of the kernel. Neighbouring solutions are dilation / gcd(dilation, stride) apart and their taps
 /// -stride / gcd.
-std::vector<Range> outputs_of_inputs(const Axis& a) {
+const Range* outputs_of_inputs(const Axis& a, Scratch<Range>& scratch) {
   const std::int64_t step = a.dilation / std::gcd(a.dilation, a.stride);
-  std::vector<Range> ranges;
+  Range* ranges = scratch.get(static_cast<std::size_t>(a.in));
   for (std::int64_t i = 0; i < a.in; ++i) {
     const auto covers = [&](std::int64_t o) {
       const std::int64_t reach = i + a.pad - o * a.stride;
@@ -59,7 +59,7 @@ std::vector<Range> outputs_of_inputs(const Axis& a) {
     std::int64_t first = reach > 0 ? (reach + a.stride - 1) / a.stride : 0, count = 0;
     for (std::int64_t tries = 0; tries < step && !covers(first); ++tries) ++first;
     while (first + count * step < a.out && covers(first + count * step)) ++count;
-    ranges.push_back({first, count, count > 0 ? (i + a.pad - first * a.stride) / a.dilation : 0});
+    ranges[i] = {first, count, count > 0 ? (i + a.pad - first * a.stride) / a.dilation : 0};
   }
   return ranges;
 }
@@ -72,7 +72,9 @@ std::int64_t line_grain(std::int64_t reads_per_line) {
 
 template <const MaxPoolRows& kernel>
 void max_pool2d(const Pool2d& s, float* y, std::uint8_t* taps, const float* x) {
-  const std::vector<Range> rows = inputs_of_outputs(height_of(s)), columns = inputs_of_outputs(width_of(s));
+  static thread_local Scratch<Range> row_scratch, column_scratch;
+  const Range* rows = inputs_of_outputs(height_of(s), row_scratch);
+  const Range* columns = inputs_of_outputs(width_of(s), column_scratch);
   const std::int64_t grain = line_grain(s.ow * s.c * s.kernel_h * s.kernel_w);
   parallel_for(s.n * s.oh, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t line = begin; line < end; ++line) {
@@ -96,7 +98,9 @@ void max_pool2d(const Pool2d& s, float* y, std::uint8_t* taps, const float* x) {
 
 template <const MaxPoolRows& kernel>
 void max_pool2d_scatter(const Pool2d& s, float* dx, const float* dy, const std::uint8_t* taps) {
-  const std::vector<Range> rows = outputs_of_inputs(height_of(s)), columns = outputs_of_inputs(width_of(s));
+  static thread_local Scratch<Range> row_scratch, column_scratch;
+  const Range* rows = outputs_of_inputs(height_of(s), row_scratch);
+  const Range* columns = outputs_of_inputs(width_of(s), column_scratch);
   const std::int64_t gcd_h = std::gcd(s.dil_h, s.stride_h), gcd_w = std::gcd(s.dil_w, s.stride_w);
   const std::int64_t grain = line_grain(s.w * s.c * s.kernel_h * s.kernel_w / (s.stride_h * s.stride_w));
   parallel_for(s.n * s.h, grain, [&](std::int64_t begin, std::int64_t end) {

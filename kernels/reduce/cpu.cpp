@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <vector>
 
 #include "grapnel/kernels/common/fold_columns.h"
 #include "grapnel/kernels/common/loop_nest.h"
+#include "grapnel/kernels/common/scratch.h"
 #include "grapnel/kernels/reduce/reduce.h"
 #include "grapnel/kernels/reduce/reference.h"
 
@@ -119,7 +119,8 @@ void reduce_by_runs(const Fold& fold, const Plan& plan, float* out, const float*
   // Many outputs keep the threads busy as they are.
   const std::int64_t parts =
       outputs >= kMaxParts ? 1 : std::clamp<std::int64_t>(length / kGrain, 1, kMaxParts);
-  std::vector<double> totals(static_cast<std::size_t>(parts > 1 ? outputs * parts : 0));
+  static thread_local Scratch<double> scratch;
+  double* totals = parts > 1 ? scratch.get(static_cast<std::size_t>(outputs * parts)) : nullptr;
   const auto fold_part = [&](std::int64_t output, std::int64_t part) {
     const float* source = x + offset_of(plan.kept, 1, output);
     double total = fold.identity;

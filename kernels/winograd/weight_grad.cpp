@@ -23,11 +23,8 @@ class WeightGrad {
         dy_(dy) {}
 
   void run(Range channels, Range panels) const {
-    const std::int64_t chunks = ceil_div(channels.size(), kMostChannels);
-    for (std::int64_t i = 0; i < chunks; ++i) {
-      const Range part = part_of(channels.size(), i, chunks);
-      one_chunk({channels.begin + part.begin, channels.begin + part.end}, panels);
-    }
+    for (std::int64_t begin = channels.begin; begin < channels.end; begin += kMostChannels)
+      one_chunk({begin, std::min(begin + kMostChannels, channels.end)}, panels);
   }
 
  private:
@@ -138,13 +135,13 @@ void winograd_weight_grad(const MicroKernel& kernel, const WinogradMaps& maps, c
     std::fill(dw, dw + shape.k * shape.c * 9, 0.0f);
     return;
   }
-  // A tile x 14 channels x a panel takes a step of the micro-kernel a place; mapping takes about a step and a
-  // half for 14 floats a place.
-  const std::int64_t units = ceil_div(shape.c, kernel.max_rows), panels = ceil_div(shape.k, kernel.panel);
-  const Work work{units, panels, 1.5, 1.5 * kernel.panel / kernel.max_rows};
+  // Channels are shared in whole vectors: maps are slow on parts of one. A tile x a vector of channels x a
+  // panel takes about a step of the micro-kernel a place; mapping takes about a step and a half a vector.
+  const std::int64_t units = ceil_div(shape.c, kernel.lanes), panels = ceil_div(shape.k, kernel.panel);
+  const Work work{units, panels, 1.5, 1.5 * kernel.panel / kernel.lanes};
   parallel_grid(work, [&](Range parts, Range columns) {
-    const Range channels{std::min(parts.begin * kernel.max_rows, shape.c),
-                         std::min(parts.end * kernel.max_rows, shape.c)};
+    const Range channels{std::min(parts.begin * kernel.lanes, shape.c),
+                         std::min(parts.end * kernel.lanes, shape.c)};
     WeightGrad(kernel, maps, shape, dw, x, dy).run(channels, columns);
   });
 }
