@@ -159,4 +159,24 @@ Image augment(const Image& image, int size, const Augment& options, Generator& g
   return out;
 }
 
+double cut_and_mix(std::vector<Image>& images, Generator& generator) {
+  if (images.empty()) return 0;
+  const int height = images[0].height(), width = images[0].width(), channels = images[0].channels();
+  for (const Image& image : images)
+    if (to_string(image) != to_string(images[0]))
+      throw ShapeError("cut_and_mix: pictures of " + to_string(images[0]) + " and " + to_string(image) +
+                       ", expected one size");
+  const double side = std::sqrt(generator.uniform());
+  const int rows = static_cast<int>(side * height), columns = static_cast<int>(side * width);
+  const int middle_y = below(generator, height), middle_x = below(generator, width);
+  const int top = std::max(middle_y - rows / 2, 0), bottom = std::min(middle_y - rows / 2 + rows, height);
+  const int left = std::max(middle_x - columns / 2, 0),
+            right = std::min(middle_x - columns / 2 + columns, width);
+  for (std::size_t i = 0, j = images.size() - 1; i < j; ++i, --j)
+    for (int y = top; y < bottom; ++y)
+      std::swap_ranges(images[i].row(y) + left * channels, images[i].row(y) + right * channels,
+                       images[j].row(y) + left * channels);
+  return static_cast<double>(bottom - top) * (right - left) / (static_cast<double>(height) * width);
+}
+
 }  // namespace grapnel::viz

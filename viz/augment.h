@@ -5,6 +5,8 @@
 // transforms.h, what happens to pictures that are not augmented.
 #pragma once
 
+#include <vector>
+
 #include "grapnel/engine/random.h"
 #include "grapnel/viz/image.h"
 
@@ -39,6 +41,12 @@ struct Augment {
 
 /// An RGB picture of (size, size). Throws ShapeError for an empty picture, and what check_augment throws.
 Image augment(const Image& image, int size, const Augment& options, Generator& generator);
+
+/// CutMix (Yun et al., ICCV 2019): pictures of the same size, the first and the last, the second and the last
+/// but one and so on, exchange a rectangle that all pairs have in common. Its area is drawn between none and
+/// all before what would lie outside is left out. Returns the share of each picture that is another's now.
+/// Throws ShapeError for pictures of different sizes.
+double cut_and_mix(std::vector<Image>& images, Generator& generator);
 
 /// Throws Error for an option outside its range, ShapeError for a size below 1.
 void check_augment(const Augment& options, int size);

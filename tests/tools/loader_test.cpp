@@ -293,6 +293,51 @@ TEST_CASE("the memory of batches comes back: no epoch needs more than the first"
   CHECK(blocks.size() <= 4);
 }
 
+TEST_CASE("pictures that exchange rectangles are told apart by their share") {
+  const Gallery gallery;
+  const PictureSet set = PictureSet::open(gallery.path("set"));
+  LoaderOptions options = training_options(), mixing = options;
+  options.batch = mixing.batch = 5;
+  mixing.cutmix = 1;
+  double shares = 0;
+  for (int number = 0; number < 20; ++number) {
+    const std::vector<Batch> plain = epoch(set, options, number), mixed = epoch(set, mixing, number);
+    REQUIRE(plain.size() == mixed.size());
+    for (std::size_t b = 0; b < plain.size(); ++b) {
+      CHECK(plain[b].other_share == 0);
+      CHECK_FALSE(plain[b].other_labels.defined());
+      auto labels = plain[b].labels.to_vector<std::int64_t>();
+      CHECK(mixed[b].labels.to_vector<std::int64_t>() == labels);
+      std::ranges::reverse(labels);
+      CHECK(mixed[b].other_labels.to_vector<std::int64_t>() == labels);
+      const auto before = plain[b].pictures.to_vector<float>(), after = mixed[b].pictures.to_vector<float>();
+      const std::size_t count = labels.size(), size = before.size() / count;
+      for (std::size_t i = 0; i < count; ++i) {
+        std::size_t own = 0, other = 0;
+        for (std::size_t j = 0; j < size; ++j) {
+          own += after[i * size + j] == before[i * size + j];
+          other += after[i * size + j] == before[(count - 1 - i) * size + j];
+        }
+        // Where both pictures have the same value, it counts for both.
+        CHECK(own + other >= size);
+        CHECK(other >= static_cast<std::size_t>(mixed[b].other_share * static_cast<double>(size)));
+        CHECK(own >= static_cast<std::size_t>((1 - mixed[b].other_share) * static_cast<double>(size)));
+      }
+      shares += mixed[b].other_share / static_cast<double>(20 * plain.size());
+    }
+  }
+  // Half of the picture on average, were it not for the parts that would lie outside.
+  CHECK(shares > 0.2);
+  CHECK(shares < 0.5);
+
+  mixing.cutmix = 0.5;
+  int some = 0;
+  for (int number = 0; number < 50; ++number)
+    for (const Batch& batch : epoch(set, mixing, number)) some += batch.other_labels.defined();
+  CHECK(some > 50);
+  CHECK(some < 100);  // of 150
+}
+
 TEST_CASE("a loader refuses options outside their range") {
   const Gallery gallery;
   const PictureSet set = PictureSet::open(gallery.path("set"));
@@ -307,6 +352,8 @@ TEST_CASE("a loader refuses options outside their range") {
         "Loader: got size 0, expected at least 1");
   CHECK(refusal([](LoaderOptions& o) { o.preprocess.resize = -1; }) ==
         "Loader: got resize -1, expected at least 1");
+  CHECK(refusal([](LoaderOptions& o) { o.cutmix = 1.5; }) ==
+        "Loader: got cutmix 1.500000, expected a probability");
   CHECK(refusal([](LoaderOptions& o) { o.augment.flip = 2; }) ==
         "augment: the probability of a flip must be in 0..1");
   Loader loader(set, training_options());

@@ -175,6 +175,36 @@ TEST_CASE("erasing turns one rectangle into noise") {
   CHECK(level.mean() == doctest::Approx(127.5).epsilon(0.01));
 }
 
+TEST_CASE("pictures exchange a rectangle, and only those of one size") {
+  for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    const std::vector<Image> before{picture("a", 9, 14), picture("b", 9, 14), picture("c", 9, 14)};
+    std::vector<Image> after = before;
+    Generator generator(seed);
+    const double share = cut_and_mix(after, generator);
+    CHECK(share >= 0);
+    CHECK(share <= 1);
+    CHECK(after[1] == before[1]);
+    int exchanged = 0;
+    for (int y = 0; y < 9; ++y)
+      for (int x = 0; x < 14; ++x) {
+        const auto same = [&](const Image& a, const Image& b) {
+          return a.at(y, x, 0) == b.at(y, x, 0) && a.at(y, x, 1) == b.at(y, x, 1) &&
+                 a.at(y, x, 2) == b.at(y, x, 2);
+        };
+        const bool kept = same(after[0], before[0]);
+        CHECK(same(after[0], before[kept ? 0 : 2]));
+        CHECK(same(after[2], before[kept ? 2 : 0]));
+        exchanged += !kept;
+      }
+    CHECK(exchanged == doctest::Approx(share * 9 * 14));
+  }
+  std::vector<Image> none, two{picture("a", 4, 4), picture("b", 4, 5)};
+  Generator generator(1);
+  CHECK(cut_and_mix(none, generator) == 0);
+  CHECK(message_of<ShapeError>([&] { cut_and_mix(two, generator); }) ==
+        "cut_and_mix: pictures of 4x4 RGB and 4x5 RGB, expected one size");
+}
+
 TEST_CASE("random crops have torchvision's distribution") {
   for (const auto& words : cases("random_crop")) {
     CAPTURE(words);

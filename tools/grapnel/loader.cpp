@@ -39,6 +39,8 @@ Loader::Loader(const PictureSet& pictures, const LoaderOptions& options)
   require_at_least("size", options.preprocess.crop, 1);
   require_at_least("resize", options.preprocess.resize, 1);
   if (options.training) viz::check_augment(options.augment, options.preprocess.crop);
+  if (!(options.cutmix >= 0 && options.cutmix <= 1))
+    throw Error("Loader: got cutmix " + std::to_string(options.cutmix) + ", expected a probability");
 }
 
 Loader::~Loader() {
@@ -121,22 +123,34 @@ Loader::Prepared Loader::prepare(int number) {
       }
     }
     if (images.empty()) return prepared;
+    const auto tensor_of = [](const std::vector<std::int64_t>& values) {
+      return Tensor::from(std::span<const std::int64_t>(values), {static_cast<std::int64_t>(values.size())});
+    };
+    prepared.batch.labels = tensor_of(labels);
+    Generator generator = generator_at(order_.size() + static_cast<std::size_t>(number));
+    if (options_.cutmix > 0 && generator.uniform() < options_.cutmix) {
+      prepared.batch.other_share = viz::cut_and_mix(images, generator);
+      std::ranges::reverse(labels);
+      prepared.batch.other_labels = tensor_of(labels);
+    }
     prepared.batch.pictures = viz::normalize(images, options_.preprocess);
-    prepared.batch.labels =
-        Tensor::from(std::span<const std::int64_t>(labels), {static_cast<std::int64_t>(labels.size())});
   } catch (...) {
     prepared.error = std::current_exception();
   }
   return prepared;
 }
 
-viz::Image Loader::sample(std::size_t place) {
-  // Far more numbers than one sample can draw.
-  constexpr std::uint64_t kDraws = 1024;
-  const std::size_t picture = order_[place];
-  const std::shared_ptr<const viz::Image> image = decoded(picture);
+Generator Loader::generator_at(std::size_t place) const {
+  constexpr std::uint64_t kDraws = std::uint64_t{1} << 32;  // more numbers than a sample draws
   Generator generator(sample_seed_);
   generator.set_offset(place * kDraws);
+  return generator;
+}
+
+viz::Image Loader::sample(std::size_t place) {
+  const std::size_t picture = order_[place];
+  const std::shared_ptr<const viz::Image> image = decoded(picture);
+  Generator generator = generator_at(place);
   try {
     if (!options_.training) return viz::preprocess_image(*image, options_.preprocess);
     return viz::augment(*image, options_.preprocess.crop, options_.augment, generator);

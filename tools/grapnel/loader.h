@@ -30,6 +30,7 @@ struct LoaderOptions {
   /// Shuffled and augmented to (crop, crop); otherwise in the order of the set, prepared as by `preprocess`.
   bool training = false;
   viz::Augment augment;
+  double cutmix = 0;  ///< probability that the pictures of a batch exchange rectangles (viz::cut_and_mix)
   viz::Preprocess preprocess;  ///< mean, std and crop hold for training too
   int workers = 1;
   std::uint64_t seed = 0;
@@ -40,9 +41,11 @@ struct LoaderOptions {
 };
 
 struct Batch {
-  int number;       ///< of the batch in its epoch, from 0
-  Tensor pictures;  ///< (N,3,crop,crop) float32, channels last
-  Tensor labels;    ///< (N) int64
+  int number;                ///< of the batch in its epoch, from 0
+  Tensor pictures;           ///< (N,3,crop,crop) float32, channels last
+  Tensor labels;             ///< (N) int64
+  Tensor other_labels = {};  ///< (N) int64, if each picture holds a part of another's: that one's
+  double other_share = 0;    ///< how large that part is, 0..1
 };
 
 class Loader {
@@ -76,6 +79,8 @@ class Loader {
   void stop();
   void work();
   Prepared prepare(int number);
+  /// The random numbers of one place of the epoch; behind the samples' come those of the batches.
+  Generator generator_at(std::size_t place) const;
   viz::Image sample(std::size_t place);
   std::shared_ptr<const viz::Image> decoded(std::size_t picture);
 

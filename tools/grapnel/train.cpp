@@ -140,6 +140,11 @@ void add_data_options(CLI::App& command, TrainOptions& options) {
       ->check(CLI::Range(0.0, 1.0))
       ->type_name("P")
       ->capture_default_str();
+  command
+      .add_option("--cutmix", options.cutmix, "probability that the pictures of a batch exchange rectangles")
+      ->check(CLI::Range(0.0, 1.0))
+      ->type_name("P")
+      ->capture_default_str();
   command.add_option("--workers", options.workers, "threads that read and prepare pictures")
       ->check(CLI::Range(1, 256))
       ->type_name("N")

@@ -118,10 +118,14 @@ void Trainer::set_train_mode() {
     if (begins_with_any(path + ".", settings_.frozen)) module->eval();
 }
 
-Trainer::Result Trainer::step(const Tensor& pictures, const Tensor& labels) {
+Trainer::Result Trainer::step(const Tensor& pictures, const Tensor& labels, const Tensor& other_labels,
+                              double other_share) {
   set_train_mode();
   const Tensor logits = (*net_)(pictures);
-  const Tensor loss = cross_entropy(logits, labels, {.label_smoothing = settings_.label_smoothing});
+  const CrossEntropyOptions options{.label_smoothing = settings_.label_smoothing};
+  Tensor loss = cross_entropy(logits, labels, options);
+  if (other_labels.defined())
+    loss = loss * (1 - other_share) + cross_entropy(logits, other_labels, options) * other_share;
   const Result result{loss.item(), count_correct(logits, labels)};
   if (!std::isfinite(result.loss))
     throw Error("step " + std::to_string(steps_done_ + 1) + ": the loss is not finite, and " +

@@ -38,9 +38,11 @@ class Trainer {
     double loss;           ///< mean of the batch
     std::int64_t correct;  ///< pictures whose best class, before the step, is the right one
   };
-  /// Forward, cross entropy, backward, update. Throws Error, naming the first module whose output is not
+  /// Forward, cross entropy, backward, update. With `other_labels` the loss is (1 - other_share) that of
+  /// `labels` plus other_share that of those. Throws Error, naming the first module whose output is not
   /// finite, if the loss is not; nothing is updated then.
-  Result step(const Tensor& pictures, const Tensor& labels);
+  Result step(const Tensor& pictures, const Tensor& labels, const Tensor& other_labels = {},
+              double other_share = 0);
 
   nn::Module& net() { return *net_; }
   std::int64_t steps_done() const { return steps_done_; }

@@ -65,6 +65,7 @@ Json settings_of(const TrainOptions& options, const PictureSet& pictures) {
           {"--no-flip", options.no_flip},
           {"--jitter", options.jitter},
           {"--erase", options.erase},
+          {"--cutmix", options.cutmix},
           {"--skip-bad", options.skip_bad},
           {"pictures", pictures.size()},
           {"classes", pictures.class_names()}};
@@ -111,6 +112,7 @@ LoaderOptions TrainingRun::loader_options(bool training) const {
   return {.batch = options_.settings.batch,
           .training = training,
           .augment = options_.augment(),
+          .cutmix = training ? options_.cutmix : 0,
           .preprocess = preprocess(),
           .workers = options_.workers,
           .seed = options_.settings.seed,
@@ -139,7 +141,8 @@ void TrainingRun::epoch(const std::atomic<bool>& stop) {
 void TrainingRun::train_epoch(const std::atomic<bool>& stop, Status& status) {
   loader_.start(position_.epoch, static_cast<int>(position_.batch));
   while (const auto batch = loader_.next()) {
-    const Trainer::Result result = trainer_.step(batch->pictures, batch->labels);
+    const Trainer::Result result =
+        trainer_.step(batch->pictures, batch->labels, batch->other_labels, batch->other_share);
     const std::int64_t count = batch->labels.size(0);
     position_.loss_sum += result.loss * static_cast<double>(count);
     position_.correct += result.correct;

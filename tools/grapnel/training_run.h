@@ -22,7 +22,7 @@ namespace grapnel::tools {
 /// The command line, defaults filled in.
 struct TrainOptions {
   TrainSettings settings;
-  double crop_scale = 0.25, jitter = 0, erase = 0;
+  double crop_scale = 0.25, jitter = 0, erase = 0, cutmix = 0;
   int pad = 0;
   bool no_flip = false;
   std::optional<double> lr;
