@@ -2,7 +2,7 @@
 //
 // New: with channels last, the pixels under one row of the kernel lie in one piece of the picture: the patch
 // need not be copied to be read in order. The weights are packed once into panels of output channels, in the
-// order in which a sum meets them, and the sums of a pixel stay in registers while a panel goes by.
+// order in which the sums of a pixel meet them.
 //
 // What stands in the way: a weight is loaded for one multiplication, as in the step of this name for
 // matrices.

@@ -1,10 +1,12 @@
 // Step 3: a block of B is copied before it is used.
 //
-// New: the block is a panel, as wide as sums fit into registers and in one piece of memory. It is read from
-// beginning to end, which the processor foresees, and nothing competes for its places in the cache. C is
-// touched once per panel and row. The copy costs little: every number of it is used for all rows of A.
+// New: the block is a narrow panel in one piece of memory. It is read from beginning to end, which the
+// processor foresees, and nothing competes for its places in the cache. The sums of a row over the panel are
+// so few that C is touched only when they are done. The copy costs little: all rows of A use it.
 //
-// What stands in the way: a number of the panel is loaded for one multiplication, so loads set the pace.
+// What stands in the way: a number of the panel is loaded for a single multiplication. And the compiler may
+// use only what every processor of the kind has, on x86 four floats a register and a multiplication apart
+// from its addition; the sums, an array, it leaves in memory.
 #include <algorithm>
 
 #include "grapnel/kernels/common/scratch.h"
@@ -13,7 +15,7 @@
 namespace grapnel::kernels::gemm_steps {
 namespace {
 
-// 32 sums are 8 registers of the smallest kind, 16 KiB of panel half of a first-level cache.
+// 16 KiB of panel.
 constexpr std::int64_t kWidth = 32, kDepth = 128;
 
 }  // namespace

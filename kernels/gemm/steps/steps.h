@@ -12,7 +12,7 @@ struct Sizes {
 };
 
 using Multiply = void(const Sizes& sizes, float* c, const float* a, const float* b);
-Multiply naive, blocked, packed, tiled, vectorised, threaded, shipped;
+Multiply naive, blocked, packed, vectorised, threaded, shipped;
 
 struct Step {
   const char* name;
@@ -25,8 +25,7 @@ inline constexpr Step kSteps[] = {
     {"naive", "the definition", false, naive},
     {"blocked", "blocks of B that stay in the cache", false, blocked},
     {"packed", "panels of B copied into one piece", false, packed},
-    {"tiled", "each number loaded serves a tile of sums", false, tiled},
-    {"vectorised", "the tile in the widest registers", false, vectorised},
+    {"vectorised", "tiles of sums in the widest registers", false, vectorised},
     {"threaded", "rows shared between threads", true, threaded},
     {"shipped", "A packed too, both sides cut", true, shipped},
 };

@@ -1,8 +1,10 @@
-// Step 5: the same tile in the widest registers of this machine.
+// Step 4: a tile of sums in the widest registers of this machine.
 //
-// New: the tile is ../tile.h, written over a vector type and compiled once per instruction set; which one
-// runs is decided when the program starts. With AVX-512 it is 14 rows x 32 columns: 28 of 32 registers hold
-// sums, and a step of the sum is 2 loads of B, 14 numbers of A and 28 instructions of 16 multiply-adds each.
+// New: several rows of C are summed together with the panel's columns, and their sums stay in registers. In
+// tiles of r x c a multiplication costs 1/r + 1/c loads: the squarer the better, as far as the registers
+// reach. With AVX-512 a tile is 14 rows x 32 columns, 28 of 32 registers; a step of its sum is 2 loads of B,
+// 14 numbers of A and 28 instructions of 16 multiply-adds each. ../tile.h has the loop, written over a vector
+// type and compiled once per instruction set; which one runs is decided when the program starts.
 //
 // What stands in the way: it is one core.
 #include <algorithm>

@@ -1,6 +1,6 @@
-// Step 6: every core.
+// Step 5: every core.
 //
-// New: each thread makes a share of the rows of C by step 5. Nothing is shared but what all read, so no
+// New: each thread makes a share of the rows of C by step 4. Nothing is shared but what all read, so no
 // thread waits for another, and every sum is made in the same order whatever their number: the same bits.
 //
 // What stands in the way: every thread packs all of B; and the rows of A that a tile reads lie a row of A

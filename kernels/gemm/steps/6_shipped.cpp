@@ -1,4 +1,4 @@
-// Step 7: the product that Grapnel runs, ../packed.cpp.
+// Step 6: the product that Grapnel runs, ../packed.cpp.
 //
 // New: A is copied as well, in blocks that stay in the second-level cache, with rows off a power of two; and
 // C is cut over threads in both directions, whichever way less is copied twice. It also takes any strides and
