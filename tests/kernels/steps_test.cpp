@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "grapnel/kernels/conv2d/steps/steps.h"
@@ -16,19 +17,26 @@ namespace {
 
 constexpr float kUnwritten = std::numeric_limits<float>::quiet_NaN();
 
-/// Calls `body` with one thread and with more.
-template <class Body>
-void with_threads(const Body& body) {
-  for (const int threads : {1, 2, 3}) {
-    CAPTURE(threads);
+/// Checks what `step` writes with one thread, and that more of them write the same.
+template <class Step>
+void check_step(const std::string& name, const Step& step, const std::vector<double>& want,
+                const std::vector<double>& size, std::int64_t terms) {
+  CAPTURE(name);
+  std::vector<float> one(want.size(), kUnwritten);
+  set_num_threads(1);
+  step(one.data());
+  CHECK(worst_error(one, want, size, terms) <= 1);
+  for (const int threads : {2, 3}) {
+    std::vector<float> more(want.size(), kUnwritten);
     set_num_threads(threads);
-    body();
+    step(more.data());
+    CHECK_MESSAGE(more == one, threads, " threads");
   }
   set_num_threads(0);
 }
 
 void check_products(const gemm_steps::Sizes& sizes) {
-  const auto [m, n, k] = sizes;
+  const std::int64_t m = sizes.m, n = sizes.n, k = sizes.k;
   CAPTURE(m);
   CAPTURE(n);
   CAPTURE(k);
@@ -39,12 +47,8 @@ void check_products(const gemm_steps::Sizes& sizes) {
   gemm(shape, want.data(), widened(a).data(), widened(b).data(), nullptr);
   gemm(shape, size.data(), magnitudes(a).data(), magnitudes(b).data(), nullptr);
   for (const gemm_steps::Step& step : gemm_steps::kSteps) {
-    CAPTURE(step.name);
-    with_threads([&] {
-      std::vector<float> c(want.size(), kUnwritten);
-      step.multiply(sizes, c.data(), a.data(), b.data());
-      CHECK(worst_error(c, want, size, k) <= 1);
-    });
+    const auto multiply = [&](float* c) { step.multiply(sizes, c, a.data(), b.data()); };
+    check_step(step.name, multiply, want, size, k);
   }
 }
 
@@ -72,20 +76,16 @@ void check_convolutions(const Conv2d& p) {
                            w = random_values(p.k * p.c * p.r * p.s, 2);
   const std::vector<double> want = reference(p, widened(x), widened(w)),
                             size = reference(p, magnitudes(x), magnitudes(w));
+  // An output of Winograd's is made of sums and differences over its whole tile: its rounding is that of the
+  // largest outputs, times what the maps' factors add.
+  const std::vector<double> tile_size(size.size(), 4 * *std::max_element(size.begin(), size.end()));
   for (const conv2d_steps::Step& step : conv2d_steps::kSteps) {
-    CAPTURE(step.name);
     const bool tiles = step.convolve == conv2d_steps::winograd;
     if (tiles && (p.r != 3 || p.s != 3)) continue;
     AlignedBuffer packed(step.weights->size(p));
     step.weights->pack(p, packed.data(), w.data());
-    with_threads([&] {
-      std::vector<float> y(want.size(), kUnwritten);
-      step.convolve(p, y.data(), x.data(), packed.data());
-      // A tile's output takes part in sums and differences of all 36 inputs, border or not: its rounding is
-      // that of the largest of its neighbours.
-      const std::vector<double> largest(size.size(), *std::max_element(size.begin(), size.end()));
-      CHECK(worst_error(y, want, tiles ? largest : size, p.c * p.r * p.s) <= 1);
-    });
+    const auto convolve = [&](float* y) { step.convolve(p, y, x.data(), packed.data()); };
+    check_step(step.name, convolve, want, tiles ? tile_size : size, p.c * p.r * p.s);
   }
 }
 
