@@ -164,9 +164,10 @@ TEST_CASE("bench refuses what does not go together in one line") {
   check_fails(shop.grapnel(kSmall + "--layers --serve"), "bench", "not with --serve");
   check_fails(shop.grapnel(kSmall + "--full-backward"), "bench", "--task gradcam");
   check_fails(shop.grapnel(kSmall + "--task sleep"), "bench", "sleep");
-  check_fails(shop.grapnel("bench --ladder --model resnet18"), "bench", "--ladder excludes --model");
-  check_fails(shop.grapnel("bench --ladder --layers"), "bench", "--ladder excludes --layers");
-  check_fails(shop.grapnel("bench --ladder --task train"), "bench", "--ladder excludes --task");
-  check_fails(shop.grapnel(kSmall + "--plot ladder.svg"), "bench", "--plot requires --ladder");
+  check_fails(shop.grapnel("bench --ladder --model resnet18"), "bench", "leave out --model");
+  check_fails(shop.grapnel("bench --ladder --layers"), "bench", "leave out --layers");
+  check_fails(shop.grapnel("bench --ladder --task train"), "bench", "leave out --task");
+  check_fails(shop.grapnel("bench --ladder --eager"), "bench", "leave out --eager");
+  check_fails(shop.grapnel(kSmall + "--plot ladder.svg"), "bench", "--plot belongs to --ladder");
   check_fails(shop.grapnel("bench --ladder --plot nowhere/ladder.svg"), "bench", "nowhere");
 }

@@ -105,6 +105,14 @@ void print_text(const BenchOptions& options, const Model& model, const Report& r
   std::cout << line << '\n' << to_string(report.layers, report.peak);
 }
 
+/// Throws if an option was given that says something about a network.
+void check_ladder_options(const CLI::App& command) {
+  const std::set<std::string> general = {"ladder", "plot", "threads", "repeat", "warmup", "json"};
+  for (const CLI::Option* option : command.get_options())
+    if (option->count() > 0 && !general.contains(option->get_single_name()))
+      throw Error("--ladder runs no network: leave out " + option->get_name());
+}
+
 void climb(const BenchOptions& options) {
   if (!options.plot.empty()) check_output(options.plot);
   const Ladders ladders = time_ladders(options.warmup, options.repeat);
@@ -117,6 +125,7 @@ void climb(const BenchOptions& options) {
 
 void bench(const BenchOptions& options) {
   if (options.ladder) return climb(options);
+  if (!options.plot.empty()) throw Error("--plot belongs to --ladder");
   if (options.full_backward && options.task != "gradcam")
     throw Error("--full-backward belongs to --task gradcam");
   if (options.layers && (options.task != "infer" || options.serve))
@@ -168,22 +177,20 @@ void add_bench(CLI::App& program) {
   command.add_flag("--serve", options->serve,
                    "warm up, then do --repeat runs for each line of standard input and answer with a line of "
                    "JSON: for comparisons in turns");
-  CLI::Option* ladder = command.add_flag(
-      "--ladder", options->ladder,
-      "instead of a network: the steps by which a matrix product and a convolution become fast, each run "
-      "--repeat times or for a third of a second");
-  const std::set<std::string> general = {"help", "ladder", "threads", "repeat", "warmup", "json"};
-  for (CLI::Option* other : command.get_options())
-    if (!general.contains(other->get_single_name())) ladder->excludes(other);
+  command.add_flag("--ladder", options->ladder,
+                   "instead of a network: the steps by which a matrix product and a convolution become fast, "
+                   "each run --repeat times or for a third of a second");
   command.add_option("--plot", options->plot, "ladder: also a bar plot of the steps, an SVG file")
-      ->type_name("FILE")
-      ->needs(ladder);
+      ->type_name("FILE");
   command.footer(
       "Without --weights the weights are random. GFLOP/s count two for each multiply-add of convolutions "
       "and\n"
       "linear layers in the forward pass, twice as much for backward, three times for train.\n"
       "Example: grapnel bench --model resnet18 --batch 1 --threads 2 --task infer --json");
-  command.callback([options] { bench(*options); });
+  command.callback([options, &command] {
+    if (options->ladder) check_ladder_options(command);
+    bench(*options);
+  });
 }
 
 }  // namespace grapnel::tools

@@ -12,24 +12,27 @@ constexpr int kWidth = 760, kLeft = 110, kRight = 170, kTop = 44, kBar = 18, kPi
 constexpr const char *kOneThread = "#74a9d8", *kThreads = "#1864ab";
 
 /// One ladder from `top` down; `scale` is in pixels a GFLOP/s. Moves `top` below it.
-std::string bars(const Ladder& ladder, double scale, double peak, int& top) {
-  std::string svg =
+std::string chart(const Ladder& ladder, double scale, double peak, int& top) {
+  const std::string title =
       format("<text x=\"%d\" y=\"%d\" class=\"title\">%s</text>\n", kLeft, top + 18, ladder.work.c_str());
   top += kHead;
   const int begin = top;
+  std::string bars, texts;
   double before = 0;
   for (const Rung& rung : ladder.rungs) {
-    const double speed = ladder.speed(rung), end = kLeft + speed * scale;
-    svg += format("<text x=\"%d\" y=\"%d\" class=\"left\">%s</text>", kLeft - 8, top + 13, rung.name.c_str());
-    svg += format("<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>", kLeft, top,
-                  speed * scale, kBar, rung.threads == 1 ? kOneThread : kThreads);
-    svg += format("<text x=\"%.1f\" y=\"%d\">%.3g GFLOP/s%s</text>\n", end + 6, top + 13, speed,
-                  before > 0 ? format(", %.2g times", speed / before).c_str() : "");
+    const double speed = ladder.speed(rung), length = speed * scale;
+    bars += format("<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>\n", kLeft, top, length,
+                   kBar, rung.threads == 1 ? kOneThread : kThreads);
+    texts +=
+        format("<text x=\"%d\" y=\"%d\" class=\"left\">%s</text>", kLeft - 8, top + 13, rung.name.c_str());
+    texts += format("<text x=\"%.1f\" y=\"%d\">%.3g GFLOP/s%s</text>\n", kLeft + length + 6, top + 13, speed,
+                    before > 0 ? format(", %.1fx", speed / before).c_str() : "");
     before = speed;
     top += kPitch;
   }
-  const double line = kLeft + peak * scale;
-  return svg + format("<path d=\"M%.1f %dV%d\" class=\"peak\"/>\n", line, begin - 4, top - kPitch + kBar + 4);
+  const std::string line = format("<path d=\"M%.1f %dV%d\" class=\"peak\"/>\n", kLeft + peak * scale,
+                                  begin - 4, top - kPitch + kBar + 4);
+  return title + bars + line + texts;
 }
 
 /// A colour and what it means.
@@ -48,20 +51,20 @@ void write_plot(const std::filesystem::path& path, const Ladders& ladders) {
 
   int height = kTop;
   std::string body;
-  for (const Ladder& ladder : ladders.ladders) body += bars(ladder, scale, ladders.peak, height) + "\n";
+  for (const Ladder& ladder : ladders.ladders) body += chart(ladder, scale, ladders.peak, height);
   height += 8;
   const std::string head =
       format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\">\n",
              kWidth, height, kWidth, height) +
-      "<style>text{font:12px sans-serif;fill:#222}.title{font-weight:bold}.left{text-anchor:end}"
+      "<style>text{font:12px sans-serif;fill:#222;stroke:white;stroke-width:4px;paint-order:stroke}"
+      ".title{font-weight:bold}.left{text-anchor:end}"
       ".peak{stroke:#d9480f;stroke-width:2;stroke-dasharray:6 4}</style>\n"
       "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n";
   std::string legend = key(kLeft, kOneThread, "one thread");
   if (num_threads() > 1) legend += key(kLeft + 110, kThreads, format("%d threads", num_threads()));
-  legend += format(
-      "<path d=\"M%d 21h24\" class=\"peak\"/><text x=\"%d\" y=\"26\">what they can multiply and "
-      "add in registers: %.0f GFLOP/s (%s)</text>\n",
-      kLeft + 210, kLeft + 242, ladders.peak, kernel_name());
+  legend += format("<path d=\"M%d 21h24\" class=\"peak\"/>", kLeft + 210);
+  legend += format("<text x=\"%d\" y=\"26\">measured peak, %.0f GFLOP/s with %s</text>\n", kLeft + 242,
+                   ladders.peak, kernel_name());
   viz::write_file(path, head + legend + body + "</svg>\n");
 }
 
