@@ -12,27 +12,26 @@
 namespace grapnel::tools {
 namespace {
 
-// The first steps take a quarter of a second a run: two of them say enough.
+// Of a step that takes a quarter of a second, two runs say enough.
 constexpr double kPatience = 1000.0 / 3;
 
 template <class Step>
-Rung time_rung(const Step& step, const Task& task, int warmup, int repeat) {
-  return {step.name, step.idea, step.threads ? num_threads() : 1,
+Rung time_rung(const Step& step, std::int64_t multiply_adds, const Task& task, int warmup, int repeat) {
+  return {step.name, step.idea, step.threads ? num_threads() : 1, 2e-9 * static_cast<double>(multiply_adds),
           measure(task, warmup, repeat, step.name, kPatience)};
 }
 
 Ladder time_gemm(int warmup, int repeat) {
-  constexpr kernels::gemm_steps::Sizes kSizes{512, 512, 512};
+  constexpr std::int64_t kRows = 448, kNaiveRows = 16, kSide = 1024;  // all rows would take the naive seconds
   Generator generator(1);
-  const Tensor a = Tensor::randn({kSizes.m, kSizes.k}, generator),
-               b = Tensor::randn({kSizes.k, kSizes.n}, generator), c = Tensor::empty({kSizes.m, kSizes.n});
-  Ladder ladder{"gemm",
-                "matrix product, 512 x 512 x 512",
-                2e-9 * static_cast<double>(kSizes.m * kSizes.n * kSizes.k),
-                {}};
+  const Tensor a = Tensor::randn({kRows, kSide}, generator), b = Tensor::randn({kSide, kSide}, generator),
+               c = Tensor::empty({kRows, kSide});
+  Ladder ladder{"gemm", "matrix product, 448 x 1024 x 1024", {}};
   for (const auto& step : kernels::gemm_steps::kSteps) {
-    const Task task = [&] { step.multiply(kSizes, c.data<float>(), a.data<float>(), b.data<float>()); };
-    ladder.rungs.push_back(time_rung(step, task, warmup, repeat));
+    const bool naive = step.multiply == kernels::gemm_steps::naive;
+    const kernels::gemm_steps::Sizes sizes{naive ? kNaiveRows : kRows, kSide, kSide};
+    const Task task = [&] { step.multiply(sizes, c.data<float>(), a.data<float>(), b.data<float>()); };
+    ladder.rungs.push_back(time_rung(step, sizes.m * sizes.n * sizes.k, task, warmup, repeat));
   }
   return ladder;
 }
@@ -45,23 +44,21 @@ Ladder time_conv2d(int warmup, int repeat) {
   const Tensor x = Tensor::randn({kSide, kSide, kChannels}, generator),
                w = Tensor::randn({kChannels, kChannels, kTaps, kTaps}, generator),
                y = Tensor::empty({kSide, kSide, kChannels});
-  Ladder ladder{"conv2d",
-                "convolution 3x3, 64 to 64 channels, 56 x 56 pixels",
-                2e-9 * static_cast<double>(y.numel() * kChannels * kTaps * kTaps),
-                {}};
+  const std::int64_t multiply_adds = y.numel() * kChannels * kTaps * kTaps;
+  Ladder ladder{"conv2d", "convolution 3x3, 64 to 64 channels, 56 x 56 pixels", {}};
   for (const auto& step : kernels::conv2d_steps::kSteps) {
     const Tensor packed = Tensor::empty({static_cast<std::int64_t>(step.weights->size(kShape))});
     step.weights->pack(kShape, packed.data<float>(), w.data<float>());
     const Task task = [&] { step.convolve(kShape, y.data<float>(), x.data<float>(), packed.data<float>()); };
-    ladder.rungs.push_back(time_rung(step, task, warmup, repeat));
+    ladder.rungs.push_back(time_rung(step, multiply_adds, task, warmup, repeat));
   }
   return ladder;
 }
 
 }  // namespace
 
-double Ladder::speed(const Rung& rung) const {
-  return 1e3 * gflop / quantile(rung.times, 0.5);
+double Rung::speed() const {
+  return 1e3 * gflop / quantile(times, 0.5);
 }
 
 Ladders time_ladders(int warmup, int repeat) {
@@ -73,16 +70,17 @@ Json to_json(const Ladders& ladders) {
   for (const Ladder& ladder : ladders.ladders) {
     Json steps = Json::array();
     for (const Rung& rung : ladder.rungs) {
-      const double speed = ladder.speed(rung);
+      const double speed = rung.speed();
       steps.push_back({{"name", rung.name},
                        {"idea", rung.idea},
                        {"threads", rung.threads},
+                       {"gflop", rung.gflop},
                        {"median_ms", quantile(rung.times, 0.5)},
                        {"gflops", speed},
                        {"share", speed / ladders.peak},
                        {"times_ms", rung.times}});
     }
-    list.push_back({{"name", ladder.name}, {"work", ladder.work}, {"gflop", ladder.gflop}, {"steps", steps}});
+    list.push_back({{"name", ladder.name}, {"work", ladder.work}, {"steps", steps}});
   }
   return {{"threads", num_threads()},
           {"kernels", kernel_name()},
@@ -98,7 +96,7 @@ std::string to_string(const Ladders& ladders) {
                    "GFLOP/s", "% peak", "gain", "idea");
     double before = 0;
     for (const Rung& rung : ladder.rungs) {
-      const double speed = ladder.speed(rung);
+      const double speed = rung.speed();
       text += format("%-12s %7d %10.3f %9.1f %7.1f %6s  %s\n", rung.name.c_str(), rung.threads,
                      quantile(rung.times, 0.5), speed, 100 * speed / ladders.peak,
                      before > 0 ? format("%.1fx", speed / before).c_str() : "", rung.idea.c_str());

@@ -20,7 +20,7 @@ std::string chart(const Ladder& ladder, double scale, double peak, int& top) {
   std::string bars, texts;
   double before = 0;
   for (const Rung& rung : ladder.rungs) {
-    const double speed = ladder.speed(rung), length = speed * scale;
+    const double speed = rung.speed(), length = speed * scale;
     bars += format("<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>\n", kLeft, top, length,
                    kBar, rung.threads == 1 ? kOneThread : kThreads);
     texts +=
@@ -46,7 +46,7 @@ std::string key(int x, const char* colour, const std::string& text) {
 void write_plot(const std::filesystem::path& path, const Ladders& ladders) {
   double fastest = ladders.peak;
   for (const Ladder& ladder : ladders.ladders)
-    for (const Rung& rung : ladder.rungs) fastest = std::max(fastest, ladder.speed(rung));
+    for (const Rung& rung : ladder.rungs) fastest = std::max(fastest, rung.speed());
   const double scale = (kWidth - kLeft - kRight) / fastest;
 
   int height = kTop;
