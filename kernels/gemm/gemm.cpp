@@ -1,6 +1,8 @@
 // The rows of the table: which product each instruction set runs.
 #include "grapnel/kernels/gemm/gemm.h"
 
+#include <string_view>
+
 #include "grapnel/kernels/gemm/reference.h"
 
 namespace grapnel::kernels {
@@ -13,6 +15,14 @@ void fast_gemm(const Gemm& shape, float* c, const float* a, const float* b, cons
 }
 
 }  // namespace
+
+const MicroKernel& chosen_microkernel() noexcept {
+  const Table* table = select_cpu();
+  const std::string_view name = table ? table->name : "";
+  if (name == "avx512") return avx512_microkernel;
+  if (name == "avx2") return avx2_microkernel;
+  return portable_microkernel;
+}
 
 void fill_gemm(FloatKernels<float>& table, Isa isa) {
   switch (isa) {

@@ -10,6 +10,9 @@ namespace grapnel::kernels {
 void fill_gemm(FloatKernels<float>& table, Isa isa);
 void fill_gemm(FloatKernels<double>& table, Isa isa);
 
+/// The micro-kernel of the table that select_cpu chose; the portable one where that table has none.
+const MicroKernel& chosen_microkernel() noexcept;
+
 /// Any shape and strides, by blocks packed for the micro-kernel.
 void packed_gemm(const MicroKernel& kernel, const Gemm& shape, float* c, const float* a, const float* b,
                  const float* bias);

@@ -122,10 +122,53 @@ TEST_CASE("bench --serve answers each line with a measurement") {
   }
 }
 
+TEST_CASE("bench --ladder: every step of both ladders, as JSON, and as a plot") {
+  const Workshop shop;
+  const auto run = shop.grapnel("bench --ladder --threads 2 --repeat 1 --warmup 0 --json --plot ladder.svg");
+  CAPTURE(run.err);
+  REQUIRE_EQ(run.code, 0);
+  const json found = run.json();
+  CHECK_EQ(found["threads"], 2);
+  const double peak = found["peak_gflops"];
+  CHECK_GT(peak, 0);
+  REQUIRE_EQ(found["ladders"].size(), 2);
+  const json &gemm = found["ladders"][0], &conv = found["ladders"][1];
+  CHECK_EQ(gemm["name"], "gemm");
+  CHECK_EQ(gemm["steps"][0]["gflop"].get<double>(), doctest::Approx(2e-9 * 16 * 1024 * 1024));
+  CHECK_EQ(gemm["steps"].back()["name"], "shipped");
+  CHECK_EQ(gemm["steps"].back()["gflop"].get<double>(), doctest::Approx(2e-9 * 448 * 1024 * 1024));
+  CHECK_EQ(conv["name"], "conv2d");
+  CHECK_EQ(conv["steps"][0]["gflop"].get<double>(), doctest::Approx(2e-9 * 56 * 56 * 64 * 64 * 9));
+  CHECK_EQ(conv["steps"].back()["name"], "winograd");
+  const std::string plot = shop.text("ladder.svg");
+  CHECK_EQ(plot.substr(0, 5), "<svg ");
+  for (const json& ladder : found["ladders"]) {
+    CHECK_NE(plot.find(ladder["work"].get<std::string>()), std::string::npos);
+    CHECK_EQ(ladder["steps"][0]["name"], "naive");
+    CHECK_EQ(ladder["steps"][0]["threads"], 1);
+    CHECK_EQ(ladder["steps"].back()["threads"], 2);
+    for (const json& step : ladder["steps"]) {
+      CAPTURE(step.dump());
+      REQUIRE_EQ(step["times_ms"].size(), 1);
+      CHECK_EQ(step["median_ms"], step["times_ms"][0]);
+      const double ms = step["median_ms"];
+      CHECK_EQ(step["gflops"].get<double>(), doctest::Approx(step["gflop"].get<double>() / ms * 1e3));
+      CHECK_EQ(step["share"].get<double>(), doctest::Approx(step["gflops"].get<double>() / peak));
+      CHECK_NE(plot.find(">" + step["name"].get<std::string>() + "<"), std::string::npos);
+    }
+  }
+}
+
 TEST_CASE("bench refuses what does not go together in one line") {
   const Workshop shop;
   check_fails(shop.grapnel(kSmall + "--layers --task train"), "bench", "--task infer only");
   check_fails(shop.grapnel(kSmall + "--layers --serve"), "bench", "not with --serve");
   check_fails(shop.grapnel(kSmall + "--full-backward"), "bench", "--task gradcam");
   check_fails(shop.grapnel(kSmall + "--task sleep"), "bench", "sleep");
+  check_fails(shop.grapnel("bench --ladder --model resnet18"), "bench", "leave out --model");
+  check_fails(shop.grapnel("bench --ladder --layers"), "bench", "leave out --layers");
+  check_fails(shop.grapnel("bench --ladder --task train"), "bench", "leave out --task");
+  check_fails(shop.grapnel("bench --ladder --eager"), "bench", "leave out --eager");
+  check_fails(shop.grapnel(kSmall + "--plot ladder.svg"), "bench", "--plot belongs to --ladder");
+  check_fails(shop.grapnel("bench --ladder --plot nowhere/ladder.svg"), "bench", "nowhere");
 }

@@ -1,11 +1,12 @@
-// grapnel bench: how long inference, a Grad-CAM, gradients or a training step take, whole or by layer. What
-// is timed is in bench_tasks.cpp.
+// grapnel bench: how long inference, a Grad-CAM, gradients or a training step take, whole or by layer; and
+// how the kernels became fast (bench_ladder.h). What is timed is in bench_tasks.cpp.
 #include <sys/resource.h>
 
-#include <chrono>
 #include <cstdio>
 #include <iostream>
+#include <set>
 
+#include "bench_ladder.h"
 #include "bench_layers.h"
 #include "bench_tasks.h"
 #include "commands.h"
@@ -22,22 +23,9 @@ struct BenchOptions {
   std::int64_t batch = 1, picture = 224;
   int repeat = 20, warmup = 3;
   std::string task = "infer";
-  bool full_backward = false, layers = false, serve = false, json = false;
+  bool full_backward = false, layers = false, serve = false, json = false, ladder = false;
+  std::string plot;
 };
-
-/// Milliseconds of each of `repeat` runs, after `warmup` others.
-std::vector<double> measure(const Task& task, int warmup, int repeat, const std::string& name) {
-  std::vector<double> times;
-  Progress progress(static_cast<std::size_t>(warmup + repeat));
-  for (int i = 0; i < warmup + repeat; ++i) {
-    progress.step(name);
-    const auto start = std::chrono::steady_clock::now();
-    task();
-    const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
-    if (i >= warmup) times.push_back(time.count());
-  }
-  return times;
-}
 
 /// The most memory of this process that was resident at one time.
 double peak_mib() {
@@ -117,7 +105,27 @@ void print_text(const BenchOptions& options, const Model& model, const Report& r
   std::cout << line << '\n' << to_string(report.layers, report.peak);
 }
 
+/// Throws if an option was given that says something about a network.
+void check_ladder_options(const CLI::App& command) {
+  const std::set<std::string> general = {"ladder", "plot", "threads", "repeat", "warmup", "json"};
+  for (const CLI::Option* option : command.get_options())
+    if (option->count() > 0 && !general.contains(option->get_single_name()))
+      throw Error("--ladder runs no network: leave out " + option->get_name());
+}
+
+void climb(const BenchOptions& options) {
+  if (!options.plot.empty()) check_output(options.plot);
+  const Ladders ladders = time_ladders(options.warmup, options.repeat);
+  if (!options.plot.empty()) write_plot(options.plot, ladders);
+  if (options.json)
+    print(to_json(ladders));
+  else
+    std::cout << to_string(ladders);
+}
+
 void bench(const BenchOptions& options) {
+  if (options.ladder) return climb(options);
+  if (!options.plot.empty()) throw Error("--plot belongs to --ladder");
   if (options.full_backward && options.task != "gradcam")
     throw Error("--full-backward belongs to --task gradcam");
   if (options.layers && (options.task != "infer" || options.serve))
@@ -169,12 +177,20 @@ void add_bench(CLI::App& program) {
   command.add_flag("--serve", options->serve,
                    "warm up, then do --repeat runs for each line of standard input and answer with a line of "
                    "JSON: for comparisons in turns");
+  command.add_flag("--ladder", options->ladder,
+                   "instead of a network: the steps by which a matrix product and a convolution become fast, "
+                   "each run --repeat times or for a third of a second");
+  command.add_option("--plot", options->plot, "ladder: also a bar plot of the steps, an SVG file")
+      ->type_name("FILE");
   command.footer(
       "Without --weights the weights are random. GFLOP/s count two for each multiply-add of convolutions "
       "and\n"
       "linear layers in the forward pass, twice as much for backward, three times for train.\n"
       "Example: grapnel bench --model resnet18 --batch 1 --threads 2 --task infer --json");
-  command.callback([options] { bench(*options); });
+  command.callback([options, &command] {
+    if (options->ladder) check_ladder_options(command);
+    bench(*options);
+  });
 }
 
 }  // namespace grapnel::tools

@@ -1,11 +1,14 @@
 #include "bench_tasks.h"
 
+#include <chrono>
+
 #include "grapnel/engine/backward.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/ops.h"
 #include "grapnel/nn/sgd.h"
 #include "grapnel/viz/capture.h"
 #include "grapnel/viz/explain.h"
+#include "output.h"
 
 namespace grapnel::tools {
 namespace {
@@ -94,6 +97,26 @@ Task make_task(const std::string& name, const Model& model, const Tensor& x) {
   if (name == "gradcam-full") return make_gradcam_full(*model.net, x, layer);
   if (name != "gradcam") return make_infer(*model.net, x);
   return x.size(0) == 1 ? make_gradcam(*model.net, x, layer) : make_gradcam_batch(*model.net, x, layer);
+}
+
+std::vector<double> measure(const Task& task, int warmup, int repeat, const std::string& name,
+                            double patience) {
+  using Clock = std::chrono::steady_clock;
+  const auto ms_since = [](Clock::time_point start) {
+    return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+  };
+  std::vector<double> times;
+  Progress progress(static_cast<std::size_t>(warmup + repeat));
+  const auto begin = Clock::now();
+  for (int i = 0; i < warmup + repeat; ++i) {
+    const bool late = ms_since(begin) > patience;
+    if (late && !times.empty()) break;
+    progress.step(name);
+    const auto start = Clock::now();
+    task();
+    if (i >= warmup || late) times.push_back(ms_since(start));
+  }
+  return times;
 }
 
 }  // namespace grapnel::tools

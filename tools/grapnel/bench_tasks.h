@@ -1,8 +1,10 @@
-// What `grapnel bench` times: each task is a function to be called again and again.
+// What `grapnel bench` times, each task a function to be called again and again; and the watch.
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <string>
+#include <vector>
 
 #include "grapnel/engine/tensor.h"
 #include "model.h"
@@ -19,5 +21,10 @@ using Task = std::function<void()>;
 ///   backward       forward in eval mode, and the gradient of each picture's top logit at x
 ///   train          forward in train mode, cross entropy, backward, one step of SGD with momentum
 Task make_task(const std::string& name, const Model& model, const Tensor& x);
+
+/// Milliseconds of each of `repeat` calls, after `warmup` others. When `patience` ms are over, what is left
+/// of the warm-up is left out, and all further calls but one.
+std::vector<double> measure(const Task& task, int warmup, int repeat, const std::string& name,
+                            double patience = std::numeric_limits<double>::infinity());
 
 }  // namespace grapnel::tools

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <span>
 
 #include "grapnel/viz/file.h"
@@ -11,13 +10,6 @@ namespace grapnel::tools {
 namespace {
 
 constexpr int kWidth = 420, kHeight = 260, kLeft = 56, kRight = 16, kTop = 40, kBottom = 44;
-
-template <class... Arguments>
-std::string format(const char* text, Arguments... arguments) {
-  char buffer[256];
-  std::snprintf(buffer, sizeof buffer, text, arguments...);
-  return buffer;
-}
 
 /// 1, 2 or 5 times a power of ten: the smallest that divides `range` into at most five parts.
 double tick_step(double range) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -20,6 +21,14 @@ std::string to_text(const Json& value);
 void print(const Json& value);
 /// [2, 3, 4].
 Json to_json(const Dims& dims);
+
+/// What printf would print, of which there are at most 255 characters.
+template <class... Arguments>
+std::string format(const char* text, Arguments... arguments) {
+  char buffer[256];
+  std::snprintf(buffer, sizeof buffer, text, arguments...);
+  return buffer;
+}
 
 /// Throws FileError unless a file can come to stand at `path`: its folder exists, and nothing but a regular
 /// file is in the way. Commands ask before they start to work.

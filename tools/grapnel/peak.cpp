@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <string_view>
 #include <vector>
 
 #include "grapnel/engine/device.h"
-#include "grapnel/kernels/gemm/microkernel.h"
+#include "grapnel/kernels/gemm/gemm.h"
 #include "grapnel/kernels/parallel.h"
 
 namespace grapnel::tools {
@@ -14,13 +13,6 @@ namespace {
 
 constexpr int kDepth = 128;  // with the widest panel, 25 KiB of operands: within 32 KiB of L1
 constexpr int kTiles = 4000;
-
-const kernels::MicroKernel& microkernel() {
-  const std::string_view name = kernel_name();
-  if (name == "avx512") return kernels::avx512_microkernel;
-  if (name == "avx2") return kernels::avx2_microkernel;
-  return kernels::portable_microkernel;
-}
 
 /// kTiles full tiles, the same one again and again.
 void multiply_and_add(const kernels::MicroKernel& kernel) {
@@ -52,7 +44,7 @@ void multiply_and_add(const kernels::MicroKernel& kernel) {
 }  // namespace
 
 double peak_gflops() {
-  const kernels::MicroKernel& kernel = microkernel();
+  const kernels::MicroKernel& kernel = kernels::chosen_microkernel();
   const double flop = 2.0 * kernel.max_rows * kernel.panel * kDepth * kTiles * num_threads();
   double best = 0;
   for (int i = 0; i < 40; ++i) {  // the first tries also wake the threads and raise the clock
