@@ -62,8 +62,8 @@ class Reference:
 def layer_errors(net, x, folder):
     """{NAME: [Grapnel's error, PyTorch's in float32]} of each convolution and fully connected layer alone.
 
-    The input is the one it had in Grapnel: the float64 network goes on from what Grapnel's layers returned, and what was
-    not captured, ReLUs and the sums of residuals, is rounded as in float32.
+    The input is the one it had in Grapnel: the float64 network goes on from what Grapnel's layers returned, and what
+    was not captured, ReLUs and the sums of residuals, is rounded as in float32.
     """
     import torch
 

@@ -94,9 +94,9 @@ def _errors(results):
 
 def _layers(results):
     lines = ["## Errors of layers alone", "",
-             "Each convolution and fully connected layer as `grapnel run --capture` gives it, and PyTorch's in float32, "
-             "against float64 on the", f"same input; Grapnel's gate is {_LAYER_GATE:.0e}. Of the kernels alone, "
-             "gradients too, tests/kernels/winograd_test.cpp asserts it on every", "instruction set."]
+             "Each convolution and fully connected layer as `grapnel run --capture` gives it, and PyTorch's in "
+             "float32, against float64", f"on the same input; Grapnel's gate is {_LAYER_GATE:.0e}. Of the kernels "
+             "alone, gradients too, tests/kernels/winograd_test.cpp", "asserts it on every instruction set."]
     for title, engines in results["errors"].items():
         layers = engines.get(GRAPNEL, {}).get("layers", {})
         if layers:
