@@ -4,4 +4,4 @@
 #   tools/bench/compare.sh --help      what else there is
 set -euo pipefail
 command -v python3 >/dev/null || { echo "compare.sh: python3 (3.9 or later, with venv) is needed" >&2; exit 2; }
-PYTHONPATH=$(cd "$(dirname "$0")" && pwd) PYTHONDONTWRITEBYTECODE=1 exec python3 -m compare "$@"
+PYTHONPATH=$(cd "$(dirname "$0")" && pwd) exec python3 -m compare "$@"

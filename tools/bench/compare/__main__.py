@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -109,17 +110,35 @@ def prepare(net, options, python):
     return folder, absent
 
 
+_REFERENCE = """
+import json, sys, numpy
+r = numpy.load(sys.argv[1])
+print(json.dumps([int(r["target"]), int(r["train"]), r["layers"].tolist()]))
+"""
+
+
 def check_agreement(setting, options, python):
     """Errors of everybody against float64, by the names of the contestants."""
     progress(f"{setting.net}: comparing results")
-    target, train = json.loads(run(
-        [python, "-c", "import sys, numpy; r = numpy.load(sys.argv[1]); print([int(r['target']), int(r['train'])])",
-         setting.folder / "reference.npz"], "reference"))
-    contest.results_of_grapnel(setting, target, train)
+    reference = run([python, "-c", _REFERENCE, setting.folder / "reference.npz"], "reference")
+    contest.results_of_grapnel(setting, *json.loads(reference))
     engines = {peer.engine: peer.name for peer in peers_of("infer", options.with_compile)}
-    found = json.loads(run([python, "-m", "compare.agree", setting.net, setting.size, setting.threads, setting.folder,
-                            *engines], "comparing results", env=environment(setting.threads)))
+    found = agree(setting, python, setting.net, setting.size, setting.threads, setting.folder, *engines)
+    shutil.rmtree(setting.folder / "layers")  # hundreds of MiB
     return {engines.get(name, GRAPNEL): errors for name, errors in found.items()}
+
+
+def check_start(setting, measured, python):
+    """The same for the logits that cold processes wrote."""
+    engines = {GRAPNEL: GRAPNEL, **{peer.engine: peer.name for peer in peers_of("start", False)}}
+    able = [engine for engine, name in engines.items() if name not in measured["absent"]]
+    found = agree(setting, python, "start", setting.folder, *able)
+    return {engines[name]: errors for name, errors in found.items()}
+
+
+def agree(setting, python, *arguments):
+    return json.loads(run([python, "-m", "compare.agree", *arguments], "comparing results",
+                          env=environment(setting.threads)))
 
 
 def settings_of(net, folder, options, program, python):
@@ -157,7 +176,10 @@ def compare(options):
         if title not in found["errors"]:  # the same programs would find the same
             found["errors"][title] = check_agreement(cases[0], options, python)
         for setting in cases:
-            results.add(found, setting, measure(setting, without, options))
+            measured = measure(setting, without, options)
+            results.add(found, setting, measured)
+            if setting.task == "start":
+                found["errors"][f"{title}, cold start"] = check_start(setting, measured, python)
             write_reports(options.out, found)
     progress("")
     print(f"wrote {options.out}/table.md, plot.svg and results.json")

@@ -1,10 +1,13 @@
 """How far everybody's results are from float64's: relative L2 errors, and whether the classes are the same.
 
     python -m compare.agree NET SIZE THREADS FOLDER ENGINE...
+    python -m compare.agree start FOLDER ENGINE...
 
 Grapnel's results lie in FOLDER already, written by `grapnel run`. Prints {ENGINE: {"logits", "top1", "input_gradient",
-"step_median", "step"}, "Grapnel": ...} without what an engine cannot do.
+"step_median", "step"}, "Grapnel": {..., "layers": {NAME: [its error, PyTorch's]}}} without what an engine cannot do;
+with "start" the first two of what cold processes wrote.
 """
+import copy
 import json
 import os
 import statistics
@@ -42,8 +45,9 @@ class Reference:
         self.step = {name[len("step."):]: stored[name] for name in stored.files if name.startswith("step.")}
 
     def errors(self, logits, input_gradient=None, step=None):
-        found = {"logits": relative(logits, self.logits),
-                 "top1": bool((logits.argmax(1) == self.logits.argmax(1)).all())}
+        """Of all pictures, or of the logits of the first ones."""
+        wanted = self.logits[:len(logits)]
+        found = {"logits": relative(logits, wanted), "top1": bool((logits.argmax(1) == wanted.argmax(1)).all())}
         if input_gradient is not None:
             # Pictures are independent: the median passes over one with a ReLU on the brink.
             found["input_gradient"] = statistics.median(map(relative, input_gradient, self.input_gradient))
@@ -55,14 +59,50 @@ class Reference:
         return found
 
 
+def layer_errors(net, x, folder):
+    """{NAME: [Grapnel's error, PyTorch's in float32]} of each convolution and fully connected layer alone.
+
+    The input is the one it had in Grapnel: the float64 network goes on from what Grapnel's layers returned, and what
+    was not captured, ReLUs and the sums of residuals, is rounded as in float32.
+    """
+    import torch
+
+    module, found = engines.torchvision_net(net, folder / "weights.pth").double(), {}
+
+    def compare(name, theirs):
+        def hook(layer, inputs, output):
+            captured = numpy.load(folder / "layers" / f"{name}.npy")
+            if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+                pair = captured, theirs(inputs[0].float()).numpy()
+                found[name] = [relative(value, output.numpy()) for value in pair]
+            return torch.from_numpy(captured).double()
+
+        return hook
+
+    for path in (folder / "layers").iterdir():
+        layer = module.get_submodule(path.stem)
+        theirs = copy.deepcopy(layer).float()
+        layer.register_forward_pre_hook(lambda layer, inputs: inputs[0].float().double())
+        layer.register_forward_hook(compare(path.stem, theirs))
+    with torch.inference_mode():
+        module(torch.from_numpy(x).double())
+    return found
+
+
 def main():
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    if sys.argv[1] == "start":
+        folder = Path(sys.argv[2])
+        reference = Reference(folder)
+        found = {name: reference.errors(numpy.load(folder / f"start.{name}.npy")) for name in sys.argv[3:]}
+        return print(json.dumps(found), file=answers)
     net, size, threads, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
     x, labels = numpy.load(folder / "x.npy"), numpy.load(folder / "labels.npy")
     reference = Reference(folder)
     found = {GRAPNEL: reference.errors(numpy.load(folder / "grapnel.logits.npy"), numpy.load(folder / "grapnel.dx.npy"),
                                        read_safetensors(folder / "grapnel.step.safetensors"))}
+    found[GRAPNEL]["layers"] = layer_errors(net, x, folder)
     for name in sys.argv[5:]:
         try:
             engine = getattr(engines, name)(engines.Case(net, "infer", len(x), size, threads, folder))

@@ -25,7 +25,8 @@ _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_"
 
 def environment(threads=None, engine=""):
     """The environment of a Python child; `engine` tells whether it is PyTorch's."""
-    variables = dict(os.environ, PYTHONPATH=str(BENCH), PYTHONDONTWRITEBYTECODE="1", PYTHONWARNINGS="ignore")
+    variables = dict(os.environ, PYTHONPATH=str(BENCH), PYTHONWARNINGS="ignore")
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # a start would compile all modules of a peer anew
     if threads:
         variables["OMP_NUM_THREADS"] = str(threads)
     if engine.startswith("Torch"):

@@ -1,5 +1,6 @@
 """Measuring: everybody in a process of its own, in turns, so that whatever else the machine does meets all."""
 import contextlib
+import itertools
 import json
 import subprocess
 import tempfile
@@ -16,7 +17,7 @@ _GRAPNEL_TASKS = {"infer": "infer", "gradcam": "gradcam", "backward": "backward"
 _PAUSE = 0.05  # seconds between turns: threads that wait by spinning go to sleep
 
 
-def peer_command(setting, peer, warmup):
+def peer_command(setting, peer, warmup=0):
     return [str(word) for word in (setting.python, "-m", "compare.worker", peer.engine, peer.work, setting.net,
                                    setting.batch, setting.size, setting.threads, setting.folder, warmup)]
 
@@ -104,42 +105,48 @@ def _leave(workers, worker, reason, result):
 
 
 def _run_once(name, command, variables):
-    """What a worker that ends by itself answers; Grapnel answers in prose, or fails."""
-    if name == GRAPNEL:
-        run(command, GRAPNEL, env=variables)
-        return {}
+    """What a process that ends by itself answers. A peer that fails is absent, Grapnel is not."""
     try:
         return json.loads(run(command, name, env=variables))
     except Failure as failure:
+        if name == GRAPNEL:
+            raise
         return {"absent": str(failure)}
 
 
 def measure_start(setting, peers, options):
-    """The same for cold processes that load the network and answer once; the times include the system's."""
-    commands = {GRAPNEL: ([str(setting.program), "run", "--model", setting.net, "--weights",
-                           str(setting.folder / "weights.pth"), "--input", str(setting.folder / "x1.npy"), "--output",
-                           str(setting.folder / "start.npy"), "--threads", str(setting.threads)], None)}
+    """The same for cold processes that load the network and answer once, timed from outside: from nothing to the end.
+
+    "imported_ms" of the result has, for each round, what of it came after a peer's imports.
+    """
+    folder = setting.folder
+    grapnel = [setting.program, "run", "--model", setting.net, "--weights", folder / "weights.pth", "--input",
+               folder / "x1.npy", "--output", folder / f"start.{GRAPNEL}.npy", "--threads", setting.threads, "--json"]
+    commands = [(GRAPNEL, grapnel, None)]
     for peer in peers:
-        commands[peer.name] = peer_command(setting, peer, 0), environment(setting.threads, peer.engine)
-    result = {"rounds": [], "peak_mib": {}, "libraries_mib": {}, "absent": {}}
+        commands.append((peer.name, peer_command(setting, peer), environment(setting.threads, peer.engine)))
+    result = {"rounds": [], "imported_ms": {}, "peak_mib": {}, "libraries_mib": {}, "absent": {}}
     for number in range(options.rounds + 1):  # the first fills the system's cache of files
         times = {}
-        for name, (command, variables) in commands.items():
+        for name, command, variables in commands[::-1] if number % 2 else commands:
             if name in result["absent"]:
                 continue
             progress(f"{setting.net} start, {setting.threads} threads: {name}, {number} of {options.rounds}")
             start = time.perf_counter()
             answer = _run_once(name, command, variables)
+            wall = (time.perf_counter() - start) * 1e3
             if "absent" in answer:
                 result["absent"][name] = answer["absent"]
-            else:
-                times[name] = [(time.perf_counter() - start) * 1e3]
+            elif number:
+                times[name] = [wall]
+                if "imported_ms" in answer:
+                    result["imported_ms"].setdefault(name, []).append(answer["imported_ms"])
         if number:
             result["rounds"].append(times)
     return result
 
 
-def results_of_grapnel(setting, target, train):
+def results_of_grapnel(setting, target, train, layers):
     """Lets the program compute what agree.py compares, from the files that export.py wrote."""
     folder = setting.folder
     common = [setting.program, "run", "--model", setting.net, "--weights", folder / "weights.pth", "--input",
@@ -148,3 +155,6 @@ def results_of_grapnel(setting, target, train):
          folder / "grapnel.dx.npy"], GRAPNEL)
     run([*common, "--labels", folder / "labels.npy", "--grads", folder / "grapnel.step.safetensors",
          *(["--train"] if train else [])], GRAPNEL)
+    (folder / "layers").mkdir(exist_ok=True)
+    captures = (("--capture", f"{layer}={folder}/layers/{layer}.npy") for layer in layers)
+    run([*common, *itertools.chain.from_iterable(captures)], GRAPNEL)

@@ -1,5 +1,5 @@
 """Who takes part in which task. No imports of any peer: this is read before there is an environment."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GRAPNEL = "Grapnel"
 NETS = ("resnet18", "resnet34", "vgg16")
@@ -9,7 +9,7 @@ CAM_LAYER = {"resnet18": "layer4", "resnet34": "layer4", "vgg16": "features.29"}
 
 @dataclass(frozen=True)
 class Contestant:
-    """One configuration of a peer; `engine` and `work` are a class and a method of engines.py."""
+    """One configuration of a peer; `engine` and `work` are a class of engines.py and its method, or "start"."""
 
     peer: str
     configuration: str
@@ -39,8 +39,8 @@ _PEERS = {
     "gradcam": _layouts("PyTorch tutorial", "gradcam_full") + _layouts("PyTorch to the layer", "gradcam"),
     "backward": _layouts("PyTorch", "backward"),
     "train": _layouts("PyTorch", "train"),
-    # A cold process that loads the network and answers once.
-    "start": [_INFER[0]] + _INFER[4:],
+    # A cold process that loads the network and answers once: from the .pth, or from a peer's own file.
+    "start": [replace(peer, work="start") for peer in [_INFER[0]] + _INFER[4:]],
 }
 
 

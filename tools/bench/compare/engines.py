@@ -21,6 +21,8 @@ class Case:
     folder: Path  # what export.py wrote for this net
 
     def input(self):
+        if self.work == "start":
+            return numpy.load(self.folder / "x1.npy")
         shape = (self.batch, 3, self.size, self.size)
         return numpy.random.default_rng(1).standard_normal(shape, dtype=numpy.float32)
 
@@ -178,7 +180,7 @@ class OpenVino:
         import openvino
 
         core = openvino.Core()
-        model = core.read_model(case.folder / "net.onnx")
+        model = core.read_model(case.folder / "net.xml")
         model.reshape([case.batch, 3, case.size, case.size])
         # On some CPUs it would otherwise compute in bfloat16.
         self.model = core.compile_model(model, "CPU", {

@@ -2,8 +2,9 @@
 
     python -m compare.export NET SIZE FOLDER [WEIGHTS.pth]
 
-Writes into FOLDER: weights.pth, net.onnx, net.ncnn.*, a batch x.npy with labels.npy, and reference.npz: the logits, the
-input's gradient of one class's logits, and the parameters' gradients of a training step. Prints the engines of
+Writes into FOLDER: weights.pth, net.onnx, net.xml and net.bin (OpenVINO's), net.ncnn.*, a batch x.npy with labels.npy,
+its first picture x1.npy, and reference.npz: the logits, the input's gradient of one class's logits, and the parameters'
+gradients of a training step. Prints the engines of
 engines.py whose format could not be written, {ENGINE: "why"}.
 """
 import json
@@ -38,6 +39,12 @@ def write_onnx(module, x, folder):
                       dynamic_axes={"x": {0: "batch"}, "logits": {0: "batch"}}, dynamo=False)
 
 
+def write_openvino(module, x, folder):
+    import openvino
+
+    openvino.save_model(openvino.convert_model(folder / "net.onnx"), folder / "net.xml", compress_to_fp16=False)
+
+
 def write_ncnn(module, x, folder):
     import pnnx
 
@@ -49,7 +56,7 @@ def write_ncnn(module, x, folder):
 
 
 def write_reference(net, x, labels, folder):
-    """Float64 logits, and gradients of the class that the first picture is taken for."""
+    """Float64 logits, gradients of the class that the first picture is taken for, and names of layers."""
     module = torchvision_net(net, folder / "weights.pth").double()
     x = x.double().requires_grad_()
     logits = module(x)
@@ -60,7 +67,9 @@ def write_reference(net, x, labels, folder):
     module.train(train)
     loss = torch.nn.functional.cross_entropy(module(x.detach()), labels)
     step = torch.autograd.grad(loss, list(module.parameters()))
-    numpy.savez(folder / "reference.npz", logits=logits.detach().numpy(), target=target, train=train,
+    layers = [name for name, layer in module.named_modules()
+              if not list(layer.children()) and not isinstance(layer, (torch.nn.ReLU, torch.nn.Dropout))]
+    numpy.savez(folder / "reference.npz", layers=layers, logits=logits.detach().numpy(), target=target, train=train,
                 input_gradient=input_gradient.numpy(),
                 **{"step." + name: g.numpy() for (name, _), g in zip(module.named_parameters(), step)})
 
@@ -78,11 +87,11 @@ def main():
     numpy.save(folder / "labels.npy", labels.numpy())
     write_reference(net, x, labels, folder)
     absent = {}
-    for engines, write in ((("OnnxRuntime", "OpenVino"), write_onnx), (("Ncnn",), write_ncnn)):
+    for engine, write in (("OnnxRuntime", write_onnx), ("OpenVino", write_openvino), ("Ncnn", write_ncnn)):
         try:
             write(module, x[:1], folder)
         except Exception as error:  # an exporter that does not work here takes one peer out, not all
-            absent.update(dict.fromkeys(engines, f"{type(error).__name__}: {error}".splitlines()[0]))
+            absent[engine] = f"{type(error).__name__}: {error}".splitlines()[0]
     print(json.dumps(absent), file=answers)
 
 

@@ -36,6 +36,8 @@ def add(results, setting, measured):
     case["rounds"] += measured["rounds"]
     for memory in ("peak_mib", "libraries_mib"):
         case[memory].update(measured[memory])
+    for name, times in measured.get("imported_ms", {}).items():
+        case.setdefault("imported_ms", {}).setdefault(name, []).extend(times)
     case["absent"] = measured["absent"]
 
 
@@ -57,6 +59,7 @@ class Row:
     ratios: list
     peak_mib: float  # None where it was not measured
     libraries_mib: float
+    imported_ms: list  # of a cold start: what of each time came after the imports; else empty
 
     @property
     def median(self):
@@ -104,7 +107,8 @@ def _row(name, case):
     rounds = [r for r in case["rounds"] if r.get(name) and r.get(GRAPNEL)]
     ratios = [statistics.median(r[name]) / statistics.median(r[GRAPNEL]) for r in rounds]
     memory = [case[kind].get(name) for kind in ("peak_mib", "libraries_mib")]
-    return Row(name, [ms for r in rounds for ms in r[name]], ratios, *memory)
+    return Row(name, [ms for r in rounds for ms in r[name]], ratios, *memory,
+               case.get("imported_ms", {}).get(name, []))
 
 
 def cases(results):
