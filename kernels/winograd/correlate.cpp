@@ -60,7 +60,7 @@ class Correlator {
     tile.prefetch_step = ceil_div(kernel_.panel, groups);
     for (std::int64_t p = panels.begin; p < panels.end; ++p) {
       const std::int64_t columns = std::min<std::int64_t>(kernel_.panel, s_.outputs - p * kernel_.panel);
-      tile.columns = kernel_.panel;
+      tile.columns = static_cast<int>(whole_vectors(kernel_, columns));
       for (std::int64_t place = 0; place < places; ++place) {
         tile.b = packed_ + (p * places + place) * s_.inputs * kernel_.panel;
         tile.prefetch = tile.b + s_.inputs * kernel_.panel;

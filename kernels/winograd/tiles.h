@@ -39,6 +39,11 @@ struct TileGrid {
   }
 };
 
+/// `columns` of a panel rounded up to whole vectors, which is all that the micro-kernel need compute.
+inline std::int64_t whole_vectors(const MicroKernel& kernel, std::int64_t columns) {
+  return ceil_div(columns, kernel.lanes) * kernel.lanes;
+}
+
 /// Pointers to the channels of size x size pixels of a picture (height, width, channels) from (row, column)
 /// on, which may lie outside: there they point to `zeros`.
 inline void point_to_pixels(const float* picture, std::int64_t height, std::int64_t width,

@@ -28,6 +28,11 @@ class WeightGrad {
   }
 
  private:
+  /// Outputs in a panel.
+  std::int64_t columns_of(std::int64_t panel) const {
+    return std::min<std::int64_t>(kernel_.panel, p_.k - panel * kernel_.panel);
+  }
+
   void one_chunk(Range channels, Range panels) const {
     static thread_local Scratch<float> sum_scratch, x_scratch, dy_scratch, zero_scratch;
     const std::int64_t places = maps_.places(), panel = kernel_.panel;
@@ -44,7 +49,7 @@ class WeightGrad {
       map_x(tiles, channels, mapped_x, zeros);
       for (std::int64_t p = panels.begin; p < panels.end; ++p) {
         map_dy(tiles, p, mapped_dy, zeros);
-        add_products(tiles.size(), channels.size(), mapped_x, mapped_dy, begin == 0,
+        add_products(tiles.size(), channels.size(), columns_of(p), mapped_x, mapped_dy, begin == 0,
                      sums + (p - panels.begin) * panel_sums);
       }
     }
@@ -63,11 +68,11 @@ class WeightGrad {
     }
   }
 
-  /// Zero beyond the last channel.
+  /// Zero in the rest of the last channel's vector.
   void map_dy(Range tiles, std::int64_t p, float* mapped, const float* zeros) const {
-    const std::int64_t panel = kernel_.panel, columns = std::min<std::int64_t>(panel, p_.k - p * panel);
+    const std::int64_t panel = kernel_.panel, columns = columns_of(p);
     const std::int64_t plane = tiles.size() * panel;
-    if (columns < panel) std::fill(mapped, mapped + maps_.places() * plane, 0.0f);
+    if (columns < whole_vectors(kernel_, columns)) std::fill(mapped, mapped + maps_.places() * plane, 0.0f);
     const float* pixels[kMaxReach * kMaxReach];
     for (std::int64_t t = tiles.begin; t < tiles.end; ++t, mapped += panel) {
       const TilePlace at = grid_.at(t);
@@ -78,11 +83,11 @@ class WeightGrad {
   }
 
   /// sums[place] (+)= mapped x, transposed, times mapped dy.
-  void add_products(std::int64_t tiles, std::int64_t channels, const float* x, const float* dy, bool first,
-                    float* sums) const {
+  void add_products(std::int64_t tiles, std::int64_t channels, std::int64_t columns, const float* x,
+                    const float* dy, bool first, float* sums) const {
     const std::int64_t panel = kernel_.panel, groups = ceil_div(channels, kernel_.max_rows), no_offset = 0;
     Tile tile{};
-    tile.columns = kernel_.panel;
+    tile.columns = static_cast<int>(whole_vectors(kernel_, columns));
     tile.segments = 1;
     tile.depth = tiles;
     tile.a_offset = &no_offset;
@@ -108,10 +113,10 @@ class WeightGrad {
   /// Sums of the panel's channels, mapped back, to dw (K, C, 3, 3).
   void write(const float* sums, Range channels, std::int64_t p) const {
     static thread_local Scratch<float> scratch;
-    const std::int64_t panel = kernel_.panel, columns = std::min<std::int64_t>(panel, p_.k - p * panel);
+    const std::int64_t panel = kernel_.panel, columns = columns_of(p);
     float* taps = scratch.get(static_cast<std::size_t>(9 * panel));
     for (std::int64_t c = channels.begin; c < channels.end; ++c, sums += panel) {
-      maps_.filter_grad(sums, channels.size() * panel, panel, taps, panel);
+      maps_.filter_grad(sums, channels.size() * panel, columns, taps, panel);
       float* to = dw_ + (p * panel * p_.c + c) * 9;
       for (std::int64_t j = 0; j < columns; ++j)
         for (std::int64_t t = 0; t < 9; ++t) to[j * p_.c * 9 + t] = taps[t * panel + j];
