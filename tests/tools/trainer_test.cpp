@@ -12,8 +12,8 @@ TEST_CASE("a step's loss is shared between the labels of both parts of a mixed p
   tools::Trainer trainer({.lr = 0, .label_smoothing = 0.1}, net, 1);  // changes no parameter
   Generator generator(3);
   const Tensor pictures = Tensor::randn({4, 3, 32, 32}, generator);
-  const std::int64_t first[] = {0, 1, 2, 3}, second[] = {3, 2, 1, 4};
-  const Tensor labels = Tensor::from(first, {4}), others = Tensor::from(second, {4});
+  const Tensor labels = Tensor::from<std::int64_t>({0, 1, 2, 3}, {4});
+  const Tensor others = Tensor::from<std::int64_t>({3, 2, 1, 4}, {4});
   const double own = trainer.step(pictures, labels).loss, other = trainer.step(pictures, others).loss;
   CHECK(own != doctest::Approx(other));
   const Tensor logits = (*net)(pictures);
