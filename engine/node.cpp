@@ -172,14 +172,12 @@ Edge gradient_edge(const Tensor& tensor) {
   return {accumulator_of(tensor), 0};
 }
 
-Tensor record(const char* name, Tensor output, TensorRefs inputs, TensorRefs saved,
-              BackwardFunction backward) {
-  if (!should_record(inputs)) return output;
+void add_to_graph(const char* name, const Tensor& output, TensorRefs inputs, TensorRefs saved,
+                  BackwardFunction backward) {
   const TensorRef outputs[] = {output};
   auto node = make_node(name, outputs, gradient_edges(std::span(inputs.begin(), inputs.size())),
                         std::span(saved.begin(), saved.size()), std::move(backward));
   set_history(output, std::move(node), 0);
-  return output;
 }
 
 Tensors record(const char* name, Tensors outputs, const Tensors& inputs, const Tensors& saved,

@@ -172,10 +172,18 @@ bool should_record(TensorRefs inputs);
 /// none.
 Edge gradient_edge(const Tensor& tensor);
 
+/// Records output = name(inputs), whoever asks for it.
+void add_to_graph(const char* name, const Tensor& output, TensorRefs inputs, TensorRefs saved,
+                  BackwardFunction backward);
+
 /// Records outputs = name(inputs), if should_record(inputs), and returns the outputs. `saved` may hold unset
 /// tensors. `name` must outlive the graph (a string literal).
-Tensor record(const char* name, Tensor output, TensorRefs inputs, TensorRefs saved,
-              BackwardFunction backward);
+template <class Function>
+Tensor record(const char* name, Tensor output, TensorRefs inputs, TensorRefs saved, Function backward) {
+  // Only what is recorded needs the function in memory of its own.
+  if (should_record(inputs)) add_to_graph(name, output, inputs, saved, std::move(backward));
+  return output;
+}
 Tensors record(const char* name, Tensors outputs, const Tensors& inputs, const Tensors& saved,
                BackwardFunction backward);
 

@@ -15,6 +15,12 @@ void pool_give(void* block, std::size_t bytes) noexcept;
 /// Returns this thread's unused blocks to the system.
 void release_pool() noexcept;
 
+/// Base of structs whose objects come from the pool, when they are made with new.
+struct Pooled {
+  static void* operator new(std::size_t bytes) { return pool_take(bytes); }
+  static void operator delete(void* object, std::size_t bytes) noexcept { pool_give(object, bytes); }
+};
+
 /// A standard allocator over the pool.
 template <class T>
 struct PoolAllocator {

@@ -130,7 +130,7 @@ void Recipe::run(void* out, const Shape& shape, DType type) const {
 Storage::Storage(const Shape& shape, DType type, std::shared_ptr<const Recipe> recipe)
     : bytes_(static_cast<std::size_t>(numel(shape)) * item_size(type)),
       waiting_(true),
-      plan_(new Plan{std::move(recipe), shape, type}) {}
+      plan_(new Plan{{}, std::move(recipe), shape, type}) {}
 
 std::shared_ptr<const Recipe> Storage::recipe() const {
   if (!waiting_.load(std::memory_order_acquire)) return nullptr;

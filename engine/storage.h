@@ -76,13 +76,10 @@ class Storage {
   friend class Recipe;
 
   /// Content to come.
-  struct Plan {
+  struct Plan : Pooled {
     std::shared_ptr<const Recipe> recipe;
     Shape shape;
     DType type;
-
-    static void* operator new(std::size_t bytes) { return pool_take(bytes); }
-    static void operator delete(void* plan, std::size_t bytes) noexcept { pool_give(plan, bytes); }
   };
 
   static constexpr std::size_t kInline = 64;

@@ -124,9 +124,11 @@ Tensor make_view(const Tensor& x, const Shape& shape, const Strides& strides, st
   impl.inference = x.impl()->inference || impl.inference;
   if (is_floating(impl.dtype)) {
     const ViewInfo* former = x.impl()->view.get();
-    impl.view = std::make_unique<ViewInfo>(
-        ViewInfo{former ? former->base : x, history_changes(former ? former->base : x),
-                 !grad_enabled() || (former && former->made_without_grad)});
+    impl.view =
+        std::make_unique<ViewInfo>(ViewInfo{{},
+                                            former ? former->base : x,
+                                            history_changes(former ? former->base : x),
+                                            !grad_enabled() || (former && former->made_without_grad)});
   }
   return out;
 }

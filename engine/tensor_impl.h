@@ -30,7 +30,7 @@ struct AutogradMeta {
 };
 
 /// A differentiable view remembers whose elements it shows, so that in-place changes reach both histories.
-struct ViewInfo {
+struct ViewInfo : Pooled {
   Tensor base;                     // never itself a view
   std::uint64_t base_changes = 0;  // of the base's history, that grad_fn knows of
   bool made_without_grad = false;
