@@ -7,7 +7,7 @@
 
 #include "grapnel/engine/block_cache.h"
 #include "grapnel/engine/fusion.h"
-#include "grapnel/engine/ops/convolve.h"
+#include "grapnel/engine/ops/packed_weight.h"
 #include "grapnel/engine/pool.h"
 #include "grapnel/engine/tensor_impl.h"
 #include "grapnel/engine/thread_modes.h"
@@ -87,19 +87,36 @@ bool Recipe::reads(const Storage& storage) const {
 
 template <class T>
 void Recipe::run_as(T* out, const Shape& shape) const {
+  const kernels::FloatKernels<T>& table = kernels_of<T>();
+  const kernels::Pool2d* pool = step_.kind == Kind::max_pool ? &step_.pool : nullptr;
+  const std::int64_t channels = shape[1];
+  const std::int64_t rows = pool ? pool->n * pool->h * pool->w : channels == 0 ? 0 : numel(shape) / channels;
+  // What the pooling follows goes to memory, unless one kernel makes both.
+  const auto write = [&](const auto& values) {
+    if (!pool) return values(out);
+    Storage unpooled(static_cast<std::size_t>(rows * channels) * sizeof(T));
+    values(static_cast<T*>(unpooled.data()));
+    table.max_pool2d(*pool, out, nullptr, static_cast<const T*>(unpooled.read()));
+  };
+
   kernels::Epilogue<T> epilogue{};
-  const std::int64_t channels = shape[1], rows = channels == 0 ? 0 : numel(shape) / channels;
-  const Recipe* at = this;
-  for (;; at = at->before_.get()) {
-    const T* first = elements<T>(at->step_.first);
-    switch (at->step_.kind) {
+  for (const Recipe* at = this;; at = at->before_.get()) {
+    const Step& step = at->step_;
+    const T* first = elements<T>(step.first);
+    switch (step.kind) {
       case Kind::values:
-        return kernels_of<T>().channel_epilogue(rows, channels, out, first, epilogue);
-      case Kind::convolution:
-        return convolve(at->step_.conv, at->step_.pass, out, first, at->step_.second, epilogue);
+        return write([&](T* to) { table.channel_epilogue(rows, channels, to, first, epilogue); });
+      case Kind::convolution: {
+        const bool forward = step.pass == kernels::ConvPass::forward;
+        const auto packed = packed_weight<T>(step.conv, step.pass, step.second);
+        const T* weight = static_cast<const T*>(packed->read());
+        if (pool && forward && table.conv2d_max_pool(step.conv, *pool, out, first, weight, epilogue)) return;
+        const auto pass = forward ? table.conv2d_forward : table.conv2d_input_grad;
+        return write([&](T* to) { pass(step.conv, to, first, weight, epilogue); });
+      }
       case Kind::affine:
         epilogue.scale = first;
-        epilogue.shift = elements<T>(at->step_.second);
+        epilogue.shift = elements<T>(step.second);
         break;
       case Kind::residual:
         epilogue.residual = first;
@@ -113,10 +130,14 @@ void Recipe::run_as(T* out, const Shape& shape) const {
       case Kind::scale:
         epilogue.after = first;
         break;
+      case Kind::max_pool:
+        break;
     }
-    if (const auto value = at->value_before_.lock())
-      return kernels_of<T>().channel_epilogue(rows, channels, out, static_cast<const T*>(value->read()),
-                                              epilogue);
+    if (const auto value = at->value_before_.lock()) {
+      const T* before = static_cast<const T*>(value->read());
+      if (step.kind == Kind::max_pool) return table.max_pool2d(*pool, out, nullptr, before);
+      return write([&](T* to) { table.channel_epilogue(rows, channels, to, before, epilogue); });
+    }
   }
 }
 
@@ -178,7 +199,10 @@ std::optional<Tensor> joined(const Tensor& x, Step step) {
                      : operand->shape() != x.shape() || !operand->is_contiguous(MemoryFormat::channels_last)))
       return std::nullopt;
   }
-  return cook(x.shape(), x.dtype(), make_pooled<Recipe>(x, recipe, std::move(step)));
+  const kernels::Pool2d& pool = step.pool;
+  const Shape shape =
+      step.kind == Kind::max_pool ? Shape{pool.n, pool.c, pool.oh, pool.ow} : Shape(x.shape());
+  return cook(shape, x.dtype(), make_pooled<Recipe>(x, recipe, std::move(step)));
 }
 
 Tensor followed(const Tensor& x, Step step) {

@@ -27,11 +27,13 @@ struct Step {
     relu,         ///< v = max(v, 0)
     mask,         ///< v = first > 0 ? v : 0
     scale,        ///< v = first[c] v
+    max_pool,     ///< v = the maxima of its windows
   };
   Kind kind;
   Tensor first, second = {};
   kernels::Conv2d conv = {};
   kernels::ConvPass pass = {};
+  kernels::Pool2d pool = {};
 };
 
 /// A step after what comes before it. Its tensors are dense channels last, or one dense value a channel.
@@ -46,7 +48,7 @@ class Recipe {
   Recipe(const Recipe&) = delete;
   Recipe& operator=(const Recipe&) = delete;
 
-  /// Writes the elements, in channels-last order.
+  /// Writes the elements of a tensor of this shape, in channels-last order.
   void run(void* out, const Shape& shape, DType type) const;
   bool reads(const Storage& storage) const;
   Step::Kind last() const { return step_.kind; }

@@ -160,6 +160,10 @@ struct FloatKernels {
   void (*conv2d_forward)(const Conv2d& shape, T* y, const T* x, const T* packed, const Epilogue<T>& epilogue);
   void (*conv2d_input_grad)(const Conv2d& shape, T* dx, const T* dy, const T* packed,
                             const Epilogue<T>& epilogue);
+  // y = the maxima of what conv2d_forward would give, band by band: it is never in memory as a whole. False,
+  // and nothing done, where one after the other is the way.
+  bool (*conv2d_max_pool)(const Conv2d& shape, const Pool2d& pool, T* y, const T* x, const T* packed,
+                          const Epilogue<T>& epilogue);
   // dw is dense (K, C/groups, R, S) in row-major order.
   void (*conv2d_weight_grad)(const Conv2d& shape, T* dw, const T* x, const T* dy);
 

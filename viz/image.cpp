@@ -72,17 +72,23 @@ FloatMap resize(const FloatMap& map, int height, int width) {
 
 Heatmap min_max(const FloatMap& map) {
   if (map.values.empty()) throw ShapeError("min_max: the map is empty");
-  for (std::size_t i = 0; i < map.values.size(); ++i)
-    if (!std::isfinite(map.values[i]))
-      throw Error("min_max: the map holds " + std::to_string(map.values[i]) + " at element " +
-                  std::to_string(i) +
-                  "; look for NaN or infinity in the picture, the weights or the gradient");
+  float minimum = map.values[0], maximum = minimum, not_finite = 0;
+  for (const float value : map.values) {
+    minimum = std::min(minimum, value);
+    maximum = std::max(maximum, value);
+    not_finite += value - value;  // zero, but for NaN and infinity
+  }
+  if (not_finite != 0)
+    for (std::size_t i = 0; i < map.values.size(); ++i)
+      if (!std::isfinite(map.values[i]))
+        throw Error("min_max: the map holds " + std::to_string(map.values[i]) + " at element " +
+                    std::to_string(i) +
+                    "; look for NaN or infinity in the picture, the weights or the gradient");
 
   constexpr float kEps = 1e-7f;
-  const auto [low, high] = std::minmax_element(map.values.begin(), map.values.end());
-  const float minimum = *low, range = *high - *low;
+  const float range = maximum - minimum;
   if (!std::isfinite(range))
-    throw Error("min_max: the map's range, " + std::to_string(minimum) + " to " + std::to_string(*high) +
+    throw Error("min_max: the map's range, " + std::to_string(minimum) + " to " + std::to_string(maximum) +
                 ", overflows");
   Heatmap result{map, range <= kEps};
   for (float& value : result.map.values) value = (value - minimum) / (range + kEps);

@@ -2,8 +2,8 @@
 // each is linear in both operands, and the derivative of any one is made of the other two: the family is
 // closed, so that gradients of gradients need nothing new.
 #include "grapnel/engine/node.h"
-#include "grapnel/engine/ops/convolve.h"
 #include "grapnel/engine/ops/elementwise.h"
+#include "grapnel/engine/ops/packed_weight.h"
 #include "grapnel/engine/pool.h"
 #include "grapnel/engine/recipe.h"
 
@@ -49,12 +49,18 @@ Tensor channels_last(const Tensor& x) {
   return x.detach().contiguous(MemoryFormat::channels_last);
 }
 
-/// The weight in the order the kernel wants, kept from its second use on until the weight changes. The
-/// packing depends on the weight, on stride, dilation and groups, and through the variant on the input's
-/// size.
+Step convolution(const kernels::Conv2d& shape, kernels::ConvPass pass, const Tensor& in,
+                 const Tensor& weight) {
+  return {Step::Kind::convolution, channels_last(in), weight, shape, pass};
+}
+
+}  // namespace
+
 template <class T>
-std::shared_ptr<Storage> packed(const kernels::Conv2d& shape, kernels::ConvPass pass, const Tensor& weight) {
-  // Names of variants are literals: their addresses tell them apart.
+std::shared_ptr<Storage> packed_weight(const kernels::Conv2d& shape, kernels::ConvPass pass,
+                                       const Tensor& weight) {
+  // The packing depends on the weight, on stride, dilation and groups, and through the variant on the input's
+  // size. Names of variants are literals: their addresses tell them apart.
   const auto variant = reinterpret_cast<std::intptr_t>(kernels_of<T>().conv2d_variant(shape, pass));
   const Shape &sizes = weight.shape(), &strides = weight.strides();
   const std::int64_t key[] = {variant,        static_cast<std::int64_t>(pass),
@@ -75,26 +81,10 @@ std::shared_ptr<Storage> packed(const kernels::Conv2d& shape, kernels::ConvPass 
   return weight.storage()->derived({reinterpret_cast<const char*>(key), sizeof(key)}, std::ref(make));
 }
 
-Step convolution(const kernels::Conv2d& shape, kernels::ConvPass pass, const Tensor& in,
-                 const Tensor& weight) {
-  return {Step::Kind::convolution, channels_last(in), weight, shape, pass};
-}
-
-}  // namespace
-
-template <class T>
-void convolve(const kernels::Conv2d& shape, kernels::ConvPass pass, T* out, const T* in, const Tensor& weight,
-              const kernels::Epilogue<T>& epilogue) {
-  const auto weights = packed<T>(shape, pass, weight);
-  const auto run =
-      pass == kernels::ConvPass::forward ? kernels_of<T>().conv2d_forward : kernels_of<T>().conv2d_input_grad;
-  run(shape, out, in, static_cast<const T*>(weights->read()), epilogue);
-}
-
-template void convolve(const kernels::Conv2d&, kernels::ConvPass, float*, const float*, const Tensor&,
-                       const kernels::Epilogue<float>&);
-template void convolve(const kernels::Conv2d&, kernels::ConvPass, double*, const double*, const Tensor&,
-                       const kernels::Epilogue<double>&);
+template std::shared_ptr<Storage> packed_weight<float>(const kernels::Conv2d&, kernels::ConvPass,
+                                                       const Tensor&);
+template std::shared_ptr<Storage> packed_weight<double>(const kernels::Conv2d&, kernels::ConvPass,
+                                                        const Tensor&);
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
   const kernels::Conv2d shape = describe("conv2d", x.shape(), weight.shape(), options);

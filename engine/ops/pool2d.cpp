@@ -2,6 +2,7 @@
 // adjoint's gradient is the pool again.
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/elementwise.h"
+#include "grapnel/engine/recipe.h"
 
 namespace grapnel {
 namespace {
@@ -113,8 +114,10 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
     throw ShapeError("max_pool2d: a window of " + std::to_string(pool.kernel_h) + " x " +
                      std::to_string(pool.kernel_w) +
                      " has more than 256 positions; use amax for whole planes");
-  Tensor y = new_output(pool, x.dtype());
   const bool recording = should_record({x});
+  if (!recording)
+    if (auto y = joined(x, {Step::Kind::max_pool, {}, {}, {}, {}, pool})) return *std::move(y);
+  Tensor y = new_output(pool, x.dtype());
   Tensor taps = recording ? new_output(pool, DType::uint8) : Tensor();
   dispatch("max_pool2d", x, [&]<class T>(T) {
     kernels_of<T>().max_pool2d(pool, y.data<T>(), recording ? taps.data<std::uint8_t>() : nullptr,

@@ -63,53 +63,61 @@ struct PlaneMaps {
   }
 };
 
-/// One pixel of `channels` values: target = sum over the taps of weight * source[input].
-template <class T>
-void combine_pixels(const AxisMap::Tap* taps, const AxisMap::Tap* end, std::int64_t channels, T* target,
-                    const double* source) {
-  if (channels == 1) {  // heatmaps: the loops below would cost more than the sum
+/// `size` values, a pixel's or a line's: target = sum over the taps of weight * source[input * size ...].
+template <class To, class From>
+void combine(const AxisMap& map, std::int64_t output, std::int64_t size, To* target, const From* source) {
+  const AxisMap::Tap* taps = map.taps.data() + map.first[output];
+  const AxisMap::Tap* end = map.taps.data() + map.first[output + 1];
+  if (size == 1) {  // heatmaps: the loops below would cost more than the sum
     double total = 0;
     for (; taps != end; ++taps) total += taps->weight * source[taps->input];
-    *target = static_cast<T>(total);
+    *target = static_cast<To>(total);
     return;
   }
   constexpr std::int64_t kBlock = 32;
-  for (std::int64_t c = 0; c < channels; c += kBlock) {
-    const std::int64_t width = std::min(kBlock, channels - c);
+  for (std::int64_t k = 0; k < size; k += kBlock) {
+    const std::int64_t width = std::min(kBlock, size - k);
     double total[kBlock] = {};
     for (const AxisMap::Tap* tap = taps; tap != end; ++tap) {
-      const double* pixel = source + tap->input * channels + c;
-      for (std::int64_t k = 0; k < width; ++k) total[k] += tap->weight * pixel[k];
+      const From* values = source + tap->input * size + k;
+      for (std::int64_t j = 0; j < width; ++j) total[j] += tap->weight * values[j];
     }
-    for (std::int64_t k = 0; k < width; ++k) target[c + k] = static_cast<T>(total[k]);
+    for (std::int64_t j = 0; j < width; ++j) target[k + j] = static_cast<To>(total[j]);
   }
 }
 
 /// y (n, rows.outputs, columns.outputs, channels) from x (n, rows.inputs, columns.inputs, channels), both
 /// dense. Sums in double. Each line of y is made in two steps: the lines of x it needs are combined into one,
-/// then that one's pixels.
+/// then that one's pixels; or the other way round where x has fewer lines than y.
 template <class T>
 void apply_axis_maps(const PlaneMaps& maps, std::int64_t n, std::int64_t channels, T* y, const T* x) {
   const AxisMap &rows = maps.rows, &columns = maps.columns;
-  const std::int64_t out_h = rows.outputs(), out_w = columns.outputs(), line_size = columns.inputs * channels;
+  const std::int64_t in_h = rows.inputs, out_h = rows.outputs(), out_w = columns.outputs();
+  const std::int64_t in_line = columns.inputs * channels, out_line = out_w * channels;
   const auto tap_count = static_cast<std::int64_t>(rows.taps.size() + columns.taps.size());
-  const std::int64_t work =
-      (tap_count / std::max<std::int64_t>(out_h, 1) + 1) * std::max<std::int64_t>(line_size, 1);
-  parallel_for(n * out_h, kGrain / work + 1, [&](std::int64_t begin, std::int64_t end) {
-    static thread_local Scratch<double> scratch;
-    double* combined = scratch.get(static_cast<std::size_t>(line_size));
-    for (std::int64_t line = begin; line < end; ++line) {
-      const std::int64_t image = line / out_h, oh = line % out_h;
-      std::fill(combined, combined + line_size, 0.0);
-      for (std::int64_t i = rows.first[oh]; i < rows.first[oh + 1]; ++i) {
-        const T* source = x + (image * rows.inputs + rows.taps[i].input) * line_size;
-        for (std::int64_t j = 0; j < line_size; ++j) combined[j] += rows.taps[i].weight * source[j];
-      }
-      for (std::int64_t ow = 0; ow < out_w; ++ow) {
-        combine_pixels(columns.taps.data() + columns.first[ow], columns.taps.data() + columns.first[ow + 1],
-                       channels, y + (line * out_w + ow) * channels, combined);
-      }
-    }
+  const std::int64_t work = (tap_count / std::max<std::int64_t>(out_h, 1) + 1) *
+                            std::max<std::int64_t>(std::max(in_line, out_line), 1);
+  const auto for_lines = [&](std::int64_t count, const auto& line) {
+    parallel_for(count, kGrain / work + 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) line(i);
+    });
+  };
+  const auto combine_columns = [&](auto* to, const auto* from) {
+    for (std::int64_t w = 0; w < out_w; ++w) combine(columns, w, channels, to + w * channels, from);
+  };
+  static thread_local Scratch<double> scratch;
+  if (in_h < out_h) {
+    double* wide = scratch.get(static_cast<std::size_t>(n * in_h * out_line));
+    for_lines(n * in_h, [&](std::int64_t i) { combine_columns(wide + i * out_line, x + i * in_line); });
+    for_lines(n * out_h, [&](std::int64_t i) {
+      combine(rows, i % out_h, out_line, y + i * out_line, wide + i / out_h * in_h * out_line);
+    });
+    return;
+  }
+  for_lines(n * out_h, [&](std::int64_t i) {
+    double* combined = scratch.get(static_cast<std::size_t>(in_line));
+    combine(rows, i % out_h, in_line, combined, x + i / out_h * in_h * in_line);
+    combine_columns(y + i * out_line, combined);
   });
 }
 

@@ -21,7 +21,7 @@ std::string_view forced() {
 
 /// The variants of a fast table. Which one runs depends on the shape alone, never on a clock or on the number
 /// of threads: packing and product always agree, and so do the bits of any two runs.
-template <const MicroKernel& kernel, const Winograd& winograd>
+template <const MicroKernel& kernel, const Winograd& winograd, const MaxPoolRows& maximum>
 struct Fast {
   static bool scatter(const Conv2d& shape, ConvPass pass) {
     return pass == ConvPass::input_grad && scatter_applies(kernel, shape);
@@ -61,6 +61,11 @@ struct Fast {
                       const Epilogue<float>& epilogue) {
     correlate(shape, ConvPass::forward, y, x, packed, epilogue);
   }
+  static bool max_pool(const Conv2d& shape, const Pool2d& pool, float* y, const float* x, const float* packed,
+                       const Epilogue<float>& epilogue) {
+    return !tiles(shape, ConvPass::forward) &&
+           direct_max_pool(kernel, maximum, shape, pool, y, x, packed, epilogue);
+  }
   static void input_grad(const Conv2d& shape, float* dx, const float* dy, const float* packed,
                          const Epilogue<float>& epilogue) {
     if (scatter(shape, ConvPass::input_grad))
@@ -80,6 +85,7 @@ void fill_from(FloatKernels<T>& table) {
   table.conv2d_packed_size = Variants::packed_size;
   table.conv2d_pack = Variants::pack;
   table.conv2d_forward = Variants::forward;
+  table.conv2d_max_pool = Variants::max_pool;
   table.conv2d_input_grad = Variants::input_grad;
   table.conv2d_weight_grad = Variants::weight_grad;
 }
@@ -92,13 +98,13 @@ void fill_conv2d(FloatKernels<float>& table, Isa isa) {
       fill_from<ReferenceConv2d<float>>(table);
       break;
     case Isa::portable:
-      fill_from<Fast<portable_microkernel, winograd_portable>>(table);
+      fill_from<Fast<portable_microkernel, winograd_portable, max_pool_portable>>(table);
       break;
     case Isa::avx2:
-      fill_from<Fast<avx2_microkernel, winograd_avx2>>(table);
+      fill_from<Fast<avx2_microkernel, winograd_avx2, max_pool_avx2>>(table);
       break;
     case Isa::avx512:
-      fill_from<Fast<avx512_microkernel, winograd_avx512>>(table);
+      fill_from<Fast<avx512_microkernel, winograd_avx512, max_pool_avx512>>(table);
       break;
   }
 }

@@ -28,10 +28,11 @@ struct Spot {
 class Correlator {
  public:
   Correlator(const MicroKernel& kernel, const Correlation& c, float* out, const float* in,
-             const float* packed, const Epilogue<float>& epilogue)
+             const float* packed, const Epilogue<float>& epilogue, std::int64_t first_row = 0)
       : kernel_(kernel),
         c_(c),
         out_(out),
+        first_row_(first_row),
         packed_(packed + c.packed),
         epilogue_(epilogue),
         fused_(any_step(epilogue)),
@@ -112,7 +113,8 @@ class Correlator {
       const std::int64_t place = c_.h.place + (band.rows.begin + row) * c_.h.place_step;
       const std::int64_t in = image * input.image + row * c_.h.stride * input.row;
       const std::int64_t out =
-          (((band.images.begin + image) * c_.h.length + place) * c_.w.length + c_.w.place) * out_pixel_;
+          (((band.images.begin + image) * c_.h.length + place - first_row_) * c_.w.length + c_.w.place) *
+          out_pixel_;
       if (paired && q % 2 == 1) {
         Spot& pair = spots[count - 1];
         pair = {2 * kRun, pair.in, in - pair.in, pair.out, out - pair.out};
@@ -130,6 +132,7 @@ class Correlator {
   const MicroKernel& kernel_;
   const Correlation c_;
   float* out_;
+  std::int64_t first_row_;  // of all images, where `out` begins
   const float* packed_;
   const Epilogue<float>& epilogue_;
   bool fused_;
@@ -164,6 +167,13 @@ void direct_correlate(const MicroKernel& kernel, const Conv2d& shape, ConvPass p
         Correlator(kernel, c, out, in, packed, epilogue).run(share, panels);
     }
   });
+}
+
+void direct_rows(const MicroKernel& kernel, const Conv2d& shape, Range rows, float* out, const float* in,
+                 const float* packed, const Epilogue<float>& epilogue) {
+  const Correlation c = correlation(shape, ConvPass::forward, kernel.panel, 0);
+  Correlator(kernel, c, out, in, packed, epilogue, rows.begin)
+      .run(rows, {0, c.groups * c.panels(kernel.panel)});
 }
 
 }  // namespace grapnel::kernels

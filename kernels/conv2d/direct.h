@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "grapnel/kernels/common/split.h"
 #include "grapnel/kernels/gemm/microkernel.h"
 #include "grapnel/kernels/kernels.h"
+#include "grapnel/kernels/pool2d/pool2d.h"
 
 namespace grapnel::kernels {
 
@@ -17,6 +19,16 @@ void direct_pack(const MicroKernel& kernel, const Conv2d& shape, ConvPass pass, 
 /// One pass over packed weights: x to y or, for input_grad, dy to dx.
 void direct_correlate(const MicroKernel& kernel, const Conv2d& shape, ConvPass pass, float* out,
                       const float* in, const float* packed, const Epilogue<float>& epilogue);
+
+/// Rows of the forward pass, counted through all images, into `out`, which begins with the first of them. By
+/// this thread alone, and without residual or mask.
+void direct_rows(const MicroKernel& kernel, const Conv2d& shape, Range rows, float* out, const float* in,
+                 const float* packed, const Epilogue<float>& epilogue);
+
+/// The forward pass and the maxima of windows of what it makes, which stays in cache.
+bool direct_max_pool(const MicroKernel& kernel, const MaxPoolRows& maximum, const Conv2d& shape,
+                     const Pool2d& pool, float* y, const float* x, const float* packed,
+                     const Epilogue<float>& epilogue);
 
 void direct_weight_grad(const MicroKernel& kernel, const Conv2d& shape, float* dw, const float* x,
                         const float* dy);

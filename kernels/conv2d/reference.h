@@ -41,6 +41,9 @@ struct ReferenceConv2d {
 
   /// y[n,oh,ow,k] = sum over r,s,c of x[n, oh*stride - pad + r*dil, ow*stride - pad + s*dil, c]
   /// w[k,c,r,s]
+  static bool max_pool(const Conv2d&, const Pool2d&, T*, const T*, const T*, const Epilogue<T>&) {
+    return false;
+  }
   static void forward(const Conv2d& p, T* y, const T* x, const T* packed, const Epilogue<T>& epilogue) {
     const Index c_group = p.c / p.groups, k_group = p.k / p.groups;
     parallel_for(p.n * p.oh * p.ow, 1, [&](Index begin, Index end) {

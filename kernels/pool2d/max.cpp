@@ -24,32 +24,21 @@ Axis width_of(const Pool2d& s) {
   return {s.w, s.ow, s.kernel_w, s.stride_w, s.pad_w, s.dil_w};
 }
 
-/// `count` positions along an axis, `step` apart from `first`, and the tap (window position along this axis)
-/// of the first.
-struct Range {
-  std::int64_t first, count, first_tap;
-};
-
-/// For each output the inputs that its window covers, padding left out. Positions are `dilation` apart and
-/// taps 1.
-const Range* inputs_of_outputs(const Axis& a, Scratch<Range>& scratch) {
-  Range* ranges = scratch.get(static_cast<std::size_t>(a.out));
-  for (std::int64_t o = 0; o < a.out; ++o) {
-    const std::int64_t start = o * a.stride - a.pad;
-    const std::int64_t tap = start < 0 ? (-start + a.dilation - 1) / a.dilation : 0;
-    const std::int64_t tap_end =
-        start < a.in ? std::min(a.kernel, (a.in - start + a.dilation - 1) / a.dilation) : 0;
-    ranges[o] = {start + tap * a.dilation, std::max<std::int64_t>(tap_end - tap, 0), tap};
-  }
-  return ranges;
+/// The inputs that the window of output `o` covers, padding left out: `dilation` apart, taps 1.
+PoolRange inputs_of_output(const Axis& a, std::int64_t o) {
+  const std::int64_t start = o * a.stride - a.pad;
+  const std::int64_t tap = start < 0 ? (-start + a.dilation - 1) / a.dilation : 0;
+  const std::int64_t tap_end =
+      start < a.in ? std::min(a.kernel, (a.in - start + a.dilation - 1) / a.dilation) : 0;
+  return {start + tap * a.dilation, std::max<std::int64_t>(tap_end - tap, 0), tap};
 }
 
 /// For each input the outputs whose windows cover it: the o with o * stride - pad + tap * dilation = input
 /// for a tap of the kernel. Neighbouring solutions are dilation / gcd(dilation, stride) apart and their taps
 /// -stride / gcd.
-const Range* outputs_of_inputs(const Axis& a, Scratch<Range>& scratch) {
+const PoolRange* outputs_of_inputs(const Axis& a, Scratch<PoolRange>& scratch) {
   const std::int64_t step = a.dilation / std::gcd(a.dilation, a.stride);
-  Range* ranges = scratch.get(static_cast<std::size_t>(a.in));
+  PoolRange* ranges = scratch.get(static_cast<std::size_t>(a.in));
   for (std::int64_t i = 0; i < a.in; ++i) {
     const auto covers = [&](std::int64_t o) {
       const std::int64_t reach = i + a.pad - o * a.stride;
@@ -72,42 +61,28 @@ std::int64_t line_grain(std::int64_t reads_per_line) {
 
 template <const MaxPoolRows& kernel>
 void max_pool2d(const Pool2d& s, float* y, std::uint8_t* taps, const float* x) {
-  static thread_local Scratch<Range> row_scratch, column_scratch;
-  const Range* rows = inputs_of_outputs(height_of(s), row_scratch);
-  const Range* columns = inputs_of_outputs(width_of(s), column_scratch);
+  const MaxPool pool(kernel, s);
   const std::int64_t grain = line_grain(s.ow * s.c * s.kernel_h * s.kernel_w);
   parallel_for(s.n * s.oh, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t line = begin; line < end; ++line) {
-      const Range& h = rows[line % s.oh];
-      for (std::int64_t ow = 0; ow < s.ow; ++ow) {
-        const Range& w = columns[ow];
-        const PoolWindow window = {.rows = h.count,
-                                   .columns = w.count,
-                                   .row_stride = s.dil_h * s.w * s.c,
-                                   .column_stride = s.dil_w * s.c,
-                                   .first_tap = h.first_tap * s.kernel_w + w.first_tap,
-                                   .tap_row_step = s.kernel_w,
-                                   .tap_column_step = 1};
-        const std::int64_t from = ((line / s.oh * s.h + h.first) * s.w + w.first) * s.c,
-                           to = (line * s.ow + ow) * s.c;
-        kernel.maximum(window, s.c, y + to, taps != nullptr ? taps + to : nullptr, x + from);
-      }
+      const std::int64_t row = line / s.oh * s.h + pool.rows_of(line % s.oh).begin, to = line * s.ow * s.c;
+      pool.line(line % s.oh, y + to, taps != nullptr ? taps + to : nullptr, x + row * s.w * s.c);
     }
   });
 }
 
 template <const MaxPoolRows& kernel>
 void max_pool2d_scatter(const Pool2d& s, float* dx, const float* dy, const std::uint8_t* taps) {
-  static thread_local Scratch<Range> row_scratch, column_scratch;
-  const Range* rows = outputs_of_inputs(height_of(s), row_scratch);
-  const Range* columns = outputs_of_inputs(width_of(s), column_scratch);
+  static thread_local Scratch<PoolRange> row_scratch, column_scratch;
+  const PoolRange* rows = outputs_of_inputs(height_of(s), row_scratch);
+  const PoolRange* columns = outputs_of_inputs(width_of(s), column_scratch);
   const std::int64_t gcd_h = std::gcd(s.dil_h, s.stride_h), gcd_w = std::gcd(s.dil_w, s.stride_w);
   const std::int64_t grain = line_grain(s.w * s.c * s.kernel_h * s.kernel_w / (s.stride_h * s.stride_w));
   parallel_for(s.n * s.h, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t line = begin; line < end; ++line) {
-      const Range& h = rows[line % s.h];
+      const PoolRange& h = rows[line % s.h];
       for (std::int64_t iw = 0; iw < s.w; ++iw) {
-        const Range& w = columns[iw];
+        const PoolRange& w = columns[iw];
         const PoolWindow window = {.rows = h.count,
                                    .columns = w.count,
                                    .row_stride = s.dil_h / gcd_h * s.ow * s.c,
@@ -138,6 +113,37 @@ void fill_reference(FloatKernels<T>& table) {
 }
 
 }  // namespace
+
+MaxPool::MaxPool(const MaxPoolRows& kernel, const Pool2d& shape) : kernel_(kernel), shape_(shape) {
+  static thread_local Scratch<PoolRange> scratch;
+  PoolRange* columns = scratch.get(static_cast<std::size_t>(shape.ow));
+  for (std::int64_t ow = 0; ow < shape.ow; ++ow) columns[ow] = inputs_of_output(width_of(shape), ow);
+  columns_ = columns;
+}
+
+Range MaxPool::rows_of(std::int64_t oh) const {
+  const std::int64_t start = oh * shape_.stride_h - shape_.pad_h;
+  const std::int64_t end = start + (shape_.kernel_h - 1) * shape_.dil_h + 1;
+  return {std::clamp<std::int64_t>(start, 0, shape_.h), std::clamp<std::int64_t>(end, 0, shape_.h)};
+}
+
+void MaxPool::line(std::int64_t oh, float* y, std::uint8_t* taps, const float* x) const {
+  const Pool2d& s = shape_;
+  const PoolRange h = inputs_of_output(height_of(s), oh);
+  x += (h.first - rows_of(oh).begin) * s.w * s.c;
+  for (std::int64_t ow = 0; ow < s.ow; ++ow) {
+    const PoolRange& w = columns_[ow];
+    const PoolWindow window = {.rows = h.count,
+                               .columns = w.count,
+                               .row_stride = s.dil_h * s.w * s.c,
+                               .column_stride = s.dil_w * s.c,
+                               .first_tap = h.first_tap * s.kernel_w + w.first_tap,
+                               .tap_row_step = s.kernel_w,
+                               .tap_column_step = 1};
+    kernel_.maximum(window, s.c, y + ow * s.c, taps != nullptr ? taps + ow * s.c : nullptr,
+                    x + w.first * s.c);
+  }
+}
 
 void fill_pool2d(FloatKernels<float>& table, Isa isa) {
   fill_avg_pool2d(table, isa);

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "grapnel/kernels/common/isa.h"
+#include "grapnel/kernels/common/split.h"
 #include "grapnel/kernels/kernels.h"
 
 namespace grapnel::kernels {
@@ -29,6 +30,28 @@ struct MaxPoolRows {
 };
 
 extern const MaxPoolRows max_pool_portable, max_pool_avx2, max_pool_avx512;
+
+/// `count` positions along an axis, `step` apart from `first`, and the tap (window position along this axis)
+/// of the first.
+struct PoolRange {
+  std::int64_t first, count, first_tap;
+};
+
+/// Max pooling line by line. Lives in memory of the thread that made it, until that makes the next one.
+class MaxPool {
+ public:
+  MaxPool(const MaxPoolRows& kernel, const Pool2d& shape);
+
+  /// The rows of an image between which the windows of line `oh` lie.
+  Range rows_of(std::int64_t oh) const;
+  /// y (ow, c), and taps unless null. x: the first of rows_of(oh).
+  void line(std::int64_t oh, float* y, std::uint8_t* taps, const float* x) const;
+
+ private:
+  const MaxPoolRows& kernel_;
+  Pool2d shape_;
+  const PoolRange* columns_;
+};
 
 void fill_pool2d(FloatKernels<float>& table, Isa isa);
 void fill_pool2d(FloatKernels<double>& table, Isa isa);

@@ -126,6 +126,36 @@ TEST_CASE("fusion: a value that somebody holds is computed as without it, and th
   CHECK_FALSE(waits(y));
 }
 
+TEST_CASE("fusion: a pooling waits, too, and leaves nothing of what it pools in memory") {
+  const NoGrad no_grad;
+  const Pool2dOptions windows{.kernel = {3, 3}, .stride = {2, 2}, .padding = {1, 1}};
+  for (const DType type : {DType::float32, DType::float64})
+    for (const std::int64_t stride : {1, 2}) {  // by tiles, which pool afterwards, and directly
+      const Tensor x = leaf({2, 16, 40, 38}, 1).detach().to(type);
+      const Tensor weight = leaf({32, 16, 3, 3}, 2).detach().to(type), bias = leaf({32}, 3).detach().to(type);
+      const Conv2dOptions options{.stride = {stride, stride}, .padding = {1, 1}};
+      const Tensor before = relu(conv2d(x, weight, bias, options)), want = max_pool2d(before, windows);
+      const Fusion fusion;
+      Tensor y = relu(conv2d(x, weight, bias, options));
+      const std::weak_ptr<Storage> pooled = y.storage();
+      y = max_pool2d(y, windows);
+      CHECK(waits(y));
+      CHECK(pooled.expired());
+      CHECK(y.shape() == want.shape());
+      CHECK(y.to_vector<double>() == want.to_vector<double>());
+
+      const Tensor held = relu(conv2d(x, weight, bias, options));
+      y = max_pool2d(held, windows);
+      CHECK(y.to_vector<double>() == want.to_vector<double>());
+      CHECK_FALSE(waits(held));
+      CHECK(held.to_vector<double>() == before.to_vector<double>());
+
+      // What follows a pooling does not join it.
+      y = relu(max_pool2d(conv2d(x, weight, bias, options), windows));
+      CHECK(y.to_vector<double>() == want.to_vector<double>());
+    }
+}
+
 TEST_CASE("fusion: what is going to be read may change only afterwards") {
   const NoGrad no_grad;
   for (int way = 0; way < 7; ++way) {

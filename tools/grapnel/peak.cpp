@@ -36,6 +36,7 @@ void multiply_and_add(const kernels::MicroKernel& kernel) {
                            .init = nullptr,
                            .init_row = 0,
                            .init_run = 0,
+                           .epilogue = nullptr,
                            .prefetch = a.data(),
                            .prefetch_step = 0};
   for (int i = 0; i < kTiles; ++i) kernel.tile(tile);
