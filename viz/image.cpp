@@ -2,8 +2,10 @@
 #include "grapnel/viz/image.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "grapnel/engine/error.h"
 #include "grapnel/engine/grad_mode.h"
@@ -70,15 +72,21 @@ FloatMap resize(const FloatMap& map, int height, int width) {
   return to_map(interpolate(to_tensor(map), height, width, Resample::bilinear));
 }
 
-Heatmap min_max(const FloatMap& map) {
+Heatmap min_max(FloatMap map) {
   if (map.values.empty()) throw ShapeError("min_max: the map is empty");
-  float minimum = map.values[0], maximum = minimum, not_finite = 0;
-  for (const float value : map.values) {
-    minimum = std::min(minimum, value);
-    maximum = std::max(maximum, value);
-    not_finite += value - value;  // zero, but for NaN and infinity
-  }
-  if (not_finite != 0)
+  // Several values side by side: one after the other would wait for each comparison.
+  constexpr std::size_t kLanes = 16;
+  std::array<float, kLanes> low, high, invalid{};
+  low.fill(map.values[0]);
+  high.fill(map.values[0]);
+  for (std::size_t i = 0; i < map.values.size(); i += kLanes)
+    for (std::size_t lane = 0, count = std::min(kLanes, map.values.size() - i); lane < count; ++lane) {
+      const float value = map.values[i + lane];
+      low[lane] = value < low[lane] ? value : low[lane];
+      high[lane] = value > high[lane] ? value : high[lane];
+      invalid[lane] += value - value;  // zero, but for NaN and infinity
+    }
+  if (std::any_of(invalid.begin(), invalid.end(), [](float sum) { return sum != 0; }))
     for (std::size_t i = 0; i < map.values.size(); ++i)
       if (!std::isfinite(map.values[i]))
         throw Error("min_max: the map holds " + std::to_string(map.values[i]) + " at element " +
@@ -86,11 +94,12 @@ Heatmap min_max(const FloatMap& map) {
                     "; look for NaN or infinity in the picture, the weights or the gradient");
 
   constexpr float kEps = 1e-7f;
-  const float range = maximum - minimum;
+  const float minimum = *std::min_element(low.begin(), low.end());
+  const float maximum = *std::max_element(high.begin(), high.end()), range = maximum - minimum;
   if (!std::isfinite(range))
     throw Error("min_max: the map's range, " + std::to_string(minimum) + " to " + std::to_string(maximum) +
                 ", overflows");
-  Heatmap result{map, range <= kEps};
+  Heatmap result{std::move(map), range <= kEps};
   for (float& value : result.map.values) value = (value - minimum) / (range + kEps);
   return result;
 }

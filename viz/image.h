@@ -84,6 +84,6 @@ struct Heatmap {
 /// (x - min) / (max - min + 1e-7), computed in float32 as pytorch-grad-cam does. A constant map gives zeros,
 /// flagged flat. Throws ShapeError for an empty map and Error for one that holds NaN or infinity or whose
 /// range overflows.
-Heatmap min_max(const FloatMap& map);
+Heatmap min_max(FloatMap map);
 
 }  // namespace grapnel::viz

@@ -23,14 +23,16 @@ std::optional<int> rank(std::string_view text) {
   return number(text.substr(3));
 }
 
-/// Classes by falling score, equal ones by index.
-std::vector<int> ranked(const Tensor& logits) {
+/// The first `count` classes by falling score, equal ones by index.
+std::vector<int> ranked(const Tensor& logits, int count) {
   const auto scores = logits.to_vector<double>();
   std::vector<int> order(scores.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&scores](int a, int b) {
-    return scores[static_cast<std::size_t>(a)] > scores[static_cast<std::size_t>(b)];
+  std::partial_sort(order.begin(), order.begin() + count, order.end(), [&scores](int a, int b) {
+    const double of_a = scores[static_cast<std::size_t>(a)], of_b = scores[static_cast<std::size_t>(b)];
+    return of_a > of_b || (of_a == of_b && a < b);
   });
+  order.resize(static_cast<std::size_t>(count));
   return order;
 }
 
@@ -59,7 +61,7 @@ std::vector<int> resolve_targets(std::string_view text, const Tensor& logits, co
     const auto [first, last] = *wanted;
     if (first < 1 || last < first || last > classes)
       throw NameError(opening + "ranks go up from 1 to " + std::to_string(classes));
-    const std::vector<int> order = ranked(logits);
+    const std::vector<int> order = ranked(logits, last);
     return {order.begin() + (first - 1), order.begin() + last};
   }
   const auto index = number(text);
