@@ -105,8 +105,8 @@ void apply_axis_maps(const PlaneMaps& maps, std::int64_t n, std::int64_t channel
   const auto combine_columns = [&](auto* to, const auto* from) {
     for (std::int64_t w = 0; w < out_w; ++w) combine(columns, w, channels, to + w * channels, from);
   };
-  static thread_local Scratch<double> scratch;
   if (in_h < out_h) {
+    static thread_local Scratch<double> scratch;
     double* wide = scratch.get(static_cast<std::size_t>(n * in_h * out_line));
     for_lines(n * in_h, [&](std::int64_t i) { combine_columns(wide + i * out_line, x + i * in_line); });
     for_lines(n * out_h, [&](std::int64_t i) {
@@ -115,6 +115,7 @@ void apply_axis_maps(const PlaneMaps& maps, std::int64_t n, std::int64_t channel
     return;
   }
   for_lines(n * out_h, [&](std::int64_t i) {
+    static thread_local Scratch<double> scratch;
     double* combined = scratch.get(static_cast<std::size_t>(in_line));
     combine(rows, i % out_h, in_line, combined, x + i / out_h * in_h * in_line);
     combine_columns(y + i * out_line, combined);

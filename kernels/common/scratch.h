@@ -7,8 +7,8 @@
 
 namespace grapnel::kernels {
 
-/// A buffer that only grows. Declare it `static thread_local` where it is used; what it holds is lost when it
-/// grows.
+/// A buffer that only grows. Declare it `static thread_local` in the very body that uses it: one declared
+/// outside a lambda that other threads run is never freed in those. What it holds is lost when it grows.
 template <class T>
 class Scratch {
  public:
