@@ -17,7 +17,7 @@ namespace {
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kLarge = std::size_t{1} << 18;    // from here on blocks are cut from segments
 constexpr std::size_t kSegment = std::size_t{1} << 26;  // pages that nobody touches cost nothing
-constexpr std::size_t kLimit = std::size_t{1} << 30;    // kept unused at most
+constexpr std::size_t kLimit = std::size_t{1} << 30;    // kept unused, if no more was ever in use
 constexpr std::size_t kHugePage = std::size_t{1} << 21;
 
 /// Asks for pages of 2 MiB: streaming through weights in pages of 4 KiB spends much of its time looking up
@@ -66,7 +66,8 @@ void BlockCache::give(void* data, std::size_t bytes) noexcept {
   link(block);
   if (block->after && block->after->free) join_with_next(block);
   if (block->before && block->before->free) join_with_next(block = block->before);
-  if (use_.cached > kLimit) release_if_whole(block);
+  // The next step will want what this one did, and an eighth may lie between the blocks.
+  if (use_.cached > std::max(kLimit, use_.peak_in_use / 8 * 9)) release_if_whole(block);
 }
 
 void BlockCache::clear() noexcept {

@@ -54,6 +54,19 @@ TEST_CASE("freed memory serves again: small blocks by size, large ones cut and j
   CHECK(requests() == before + 1);
 }
 
+TEST_CASE("what a step took stays for the next step, however much it was") {
+  release_cached_memory();
+  const auto step = [] {
+    std::vector<Tensor> large;  // 3 GiB of address space, of which nothing is touched
+    for (int i = 0; i < 12; ++i) large.push_back(bytes(256 * kMiB));
+  };
+  step();
+  const std::uint64_t before = requests();
+  step();
+  CHECK(requests() == before);
+  release_cached_memory();
+}
+
 TEST_CASE("blocks do not overlap, and what they hold stays") {
   release_cached_memory();
   std::vector<Tensor> tensors;
