@@ -21,11 +21,13 @@ def progress(text):
 # Without these glibc gives large blocks back to the system after each step, which costs PyTorch up to 30 %.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592",
                 "MALLOC_TOP_PAD_": "268435456"}
+# Grapnel asks the system for large pages by itself. With them ncnn gains 3 %, the other peers nothing.
+_LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 def environment(threads=None, engine=""):
     """The environment of a Python child; `engine` tells whether it is PyTorch's."""
-    variables = dict(os.environ, PYTHONPATH=str(BENCH), PYTHONWARNINGS="ignore")
+    variables = dict(os.environ, PYTHONPATH=str(BENCH), PYTHONWARNINGS="ignore", **_LARGE_PAGES)
     variables.pop("PYTHONDONTWRITEBYTECODE", None)  # a start would compile all modules of a peer anew
     if threads:
         variables["OMP_NUM_THREADS"] = str(threads)
