@@ -88,7 +88,8 @@ void combine(const AxisMap& map, std::int64_t output, std::int64_t size, To* tar
 
 /// y (n, rows.outputs, columns.outputs, channels) from x (n, rows.inputs, columns.inputs, channels), both
 /// dense. Sums in double. Each line of y is made in two steps: the lines of x it needs are combined into one,
-/// then that one's pixels; or the other way round where x has fewer lines than y.
+/// then that one's pixels; or the other way round where x has fewer lines than y and what is between fits a
+/// cache.
 template <class T>
 void apply_axis_maps(const PlaneMaps& maps, std::int64_t n, std::int64_t channels, T* y, const T* x) {
   const AxisMap &rows = maps.rows, &columns = maps.columns;
@@ -105,13 +106,14 @@ void apply_axis_maps(const PlaneMaps& maps, std::int64_t n, std::int64_t channel
   const auto combine_columns = [&](auto* to, const auto* from) {
     for (std::int64_t w = 0; w < out_w; ++w) combine(columns, w, channels, to + w * channels, from);
   };
-  if (in_h < out_h) {
+  constexpr std::int64_t kInCache = 64 * 1024;
+  if (in_h < out_h && in_h * out_line <= kInCache) {
     static thread_local Scratch<double> scratch;
-    double* wide = scratch.get(static_cast<std::size_t>(n * in_h * out_line));
-    for_lines(n * in_h, [&](std::int64_t i) { combine_columns(wide + i * out_line, x + i * in_line); });
-    for_lines(n * out_h, [&](std::int64_t i) {
-      combine(rows, i % out_h, out_line, y + i * out_line, wide + i / out_h * in_h * out_line);
-    });
+    double* wide = scratch.get(static_cast<std::size_t>(in_h * out_line));
+    for (std::int64_t image = 0; image < n; ++image, x += in_h * in_line, y += out_h * out_line) {
+      for_lines(in_h, [&](std::int64_t i) { combine_columns(wide + i * out_line, x + i * in_line); });
+      for_lines(out_h, [&](std::int64_t i) { combine(rows, i, out_line, y + i * out_line, wide); });
+    }
     return;
   }
   for_lines(n * out_h, [&](std::int64_t i) {

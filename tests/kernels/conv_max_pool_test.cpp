@@ -95,7 +95,7 @@ TEST_CASE("conv2d_max_pool: the bits of the convolution and then the pooling, on
 TEST_CASE("conv2d_max_pool: declines what it cannot do, and writes nothing") {
   const Pair stem = make_pair(2, 3, 65, 16, {7, 2, 3, 1}, {3, 2, 1, 1});
   const Pair tiles = make_pair(2, 64, 28, 64, {3, 1, 1, 1}, {2, 2, 0, 1});
-  const Pair deep = make_pair(1, 64, 14, 64, {3, 2, 1, 1}, {2, 2, 0, 1});  // four lines to share
+  const Pair deep = make_pair(1, 64, 14, 64, {3, 2, 1, 1}, {2, 2, 0, 1});  // three lines to share
   set_num_threads(2);
   for (const Table* table : grapnel::testing::tables())
     for (const Pair& pair : {stem, tiles, deep}) {

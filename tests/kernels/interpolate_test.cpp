@@ -26,6 +26,7 @@ std::vector<Interpolate> shapes() {
                         {1, 33, 13, 11, 1, 1, false, false},
                         {1, 5, 3, 10, 7, 6, false, false},
                         {0, 2, 3, 3, 2, 2, false, false},
+                        {2, 40, 60, 20, 61, 40, false, false},
                         {3, 16, 40, 30, 81, 17, false, false}}) {
     list.push_back(s);
     s.bilinear = true;
