@@ -12,8 +12,8 @@
 namespace grapnel::kernels {
 namespace {
 
-/// What GRAPNEL_CONV says: "direct", or "winograd2", "winograd4", "winograd6" where they can be used; else
-/// nothing.
+/// What GRAPNEL_CONV says: "direct", or "winograd2", "winograd4", "winograd4few", "winograd6" where they can
+/// be used; else nothing.
 std::string_view forced() {
   static const char* const value = std::getenv("GRAPNEL_CONV");
   return value ? value : "";
@@ -26,33 +26,48 @@ struct Fast {
   static bool scatter(const Conv2d& shape, ConvPass pass) {
     return pass == ConvPass::input_grad && scatter_applies(kernel, shape);
   }
-  /// Null: not by tiles.
+  static Tiling tiling(const Conv2d& shape, ConvPass pass) {
+    if (scatter(shape, pass) || !winograd_applies(shape) || forced() == "direct") return Tiling::none;
+    if (forced() == winograd.two.name) return Tiling::two;
+    if (forced() == winograd.six.name) return Tiling::six;
+    const bool few = forced() == winograd.few.name;
+    if (few && pass != ConvPass::weight_grad) return Tiling::few;
+    if (few || forced() == winograd.four.name) return Tiling::four;
+    return best_tiling(kernel, winograd.few, shape, pass);
+  }
+  static bool few(const Conv2d& shape, ConvPass pass) { return tiling(shape, pass) == Tiling::few; }
+  /// Null: not by tiles, or by few.
   static const WinogradMaps* tiles(const Conv2d& shape, ConvPass pass) {
-    if (scatter(shape, pass) || !winograd_applies(shape) || forced() == "direct") return nullptr;
-    for (const WinogradMaps* maps : {&winograd.two, &winograd.four, &winograd.six})
-      if (forced() == maps->name) return maps;
-    const int outputs = best_tile(kernel, shape, pass);
-    return outputs == 2 ? &winograd.two : outputs == 4 ? &winograd.four : nullptr;
+    const Tiling size = tiling(shape, pass);
+    return size == Tiling::two    ? &winograd.two
+           : size == Tiling::four ? &winograd.four
+           : size == Tiling::six  ? &winograd.six
+                                  : nullptr;
   }
   static const char* variant(const Conv2d& shape, ConvPass pass) {
     if (scatter(shape, pass)) return "scatter";
+    if (few(shape, pass)) return winograd.few.name;
     const WinogradMaps* maps = tiles(shape, pass);
     return maps ? maps->name : "direct";
   }
   static std::size_t packed_size(const Conv2d& shape, ConvPass pass) {
     if (scatter(shape, pass)) return scatter_packed_size(kernel, shape);
+    if (few(shape, pass)) return winograd_few_packed_size(kernel, shape, pass);
     if (const auto* maps = tiles(shape, pass)) return winograd_packed_size(kernel, *maps, shape, pass);
     return direct_packed_size(kernel, shape, pass);
   }
   static void pack(const Conv2d& shape, ConvPass pass, float* packed, const float* w,
                    const std::int64_t* w_strides) {
     if (scatter(shape, pass)) return scatter_pack(kernel, shape, packed, w, w_strides);
+    if (few(shape, pass)) return winograd_few_pack(kernel, shape, pass, packed, w, w_strides);
     if (const auto* maps = tiles(shape, pass))
       return winograd_pack(kernel, *maps, shape, pass, packed, w, w_strides);
     direct_pack(kernel, shape, pass, packed, w, w_strides);
   }
   static void correlate(const Conv2d& shape, ConvPass pass, float* out, const float* in, const float* packed,
                         const Epilogue<float>& epilogue) {
+    if (few(shape, pass))
+      return winograd_few_correlate(kernel, winograd, shape, pass, out, in, packed, epilogue);
     if (const auto* maps = tiles(shape, pass))
       return winograd_correlate(kernel, *maps, shape, pass, out, in, packed, epilogue);
     direct_correlate(kernel, shape, pass, out, in, packed, epilogue);
@@ -63,7 +78,7 @@ struct Fast {
   }
   static bool max_pool(const Conv2d& shape, const Pool2d& pool, float* y, const float* x, const float* packed,
                        const Epilogue<float>& epilogue) {
-    return !tiles(shape, ConvPass::forward) &&
+    return tiling(shape, ConvPass::forward) == Tiling::none &&
            direct_max_pool(kernel, maximum, shape, pool, y, x, packed, epilogue);
   }
   static void input_grad(const Conv2d& shape, float* dx, const float* dy, const float* packed,

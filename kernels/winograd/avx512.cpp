@@ -1,8 +1,9 @@
 // The Winograd maps for AVX-512 (F, DQ, BW, VL).
-#include "grapnel/kernels/winograd/maps.h"
+#include "grapnel/kernels/winograd/few.h"
 
 namespace grapnel::kernels {
 
-constinit const Winograd winograd_avx512 = {make_maps<Two>(), make_maps<Four>(), make_maps<Six>()};
+constinit const Winograd winograd_avx512 = {make_maps<Two>(), make_maps<Four>(), make_maps<Six>(),
+                                            make_few<4>()};
 
 }  // namespace grapnel::kernels

@@ -8,6 +8,8 @@ namespace {
 
 // What a float costs beside a multiply-add: mapped, or read once from memory as weights are.
 constexpr double kMapped = 5, kFetched = 12;
+// A multiply-add of few tiles: as many numbers come from the second-level cache as are multiplied.
+constexpr double kFew = 1.25;
 
 /// Rows that the micro-kernel computes for `rows` rows: a few rows cost as much as a third of a full tile.
 double padded_rows(const MicroKernel& kernel, std::int64_t rows) {
@@ -24,6 +26,16 @@ double tiled(const MicroKernel& kernel, const WinogradShape& s, ConvPass pass, i
   return places * padded_rows(kernel, grid.count) * channels + filters + maps;
 }
 
+/// Four by four, the filters mapped in registers: a row of six places takes 12 steps to map for `tiles` x 6
+/// to multiply.
+double tiled_few(const FewKernel& few, const WinogradShape& s) {
+  const TileGrid grid(s, 4);
+  const double channels = static_cast<double>(s.inputs * s.outputs);
+  const double groups = static_cast<double>(ceil_div(grid.count, few.tiles));
+  const double maps = 36 * groups * few.tiles * static_cast<double>(s.inputs + s.outputs) * kMapped;
+  return kFew * groups * 6 * (12 + 6 * few.tiles) * channels + 9 * channels * kFetched + maps;
+}
+
 double direct(const WinogradShape& s, ConvPass pass) {
   const double channels = static_cast<double>(s.inputs * s.outputs);
   return 9 * channels *
@@ -33,19 +45,21 @@ double direct(const WinogradShape& s, ConvPass pass) {
 
 }  // namespace
 
-int best_tile(const MicroKernel& kernel, const Conv2d& shape, ConvPass pass) {
+Tiling best_tiling(const MicroKernel& kernel, const FewKernel& few, const Conv2d& shape, ConvPass pass) {
   const WinogradShape s =
       winograd_shape(shape, pass == ConvPass::input_grad ? ConvPass::input_grad : ConvPass::forward);
-  if (s.inputs < kernel.lanes) return 0;
-  int best = 0;
+  if (s.inputs < kernel.lanes) return Tiling::none;
+  Tiling best = Tiling::none;
   double least = direct(s, pass);
-  for (const int outputs : {2, 4}) {
-    const double cost = tiled(kernel, s, pass, outputs);
+  const auto consider = [&](Tiling tiling, double cost) {
     if (cost < least) {
       least = cost;
-      best = outputs;
+      best = tiling;
     }
-  }
+  };
+  consider(Tiling::two, tiled(kernel, s, pass, 2));
+  consider(Tiling::four, tiled(kernel, s, pass, 4));
+  if (pass != ConvPass::weight_grad) consider(Tiling::few, tiled_few(few, s));
   return best;
 }
 

@@ -91,14 +91,9 @@ class Correlator {
 
   void map_outputs(Range tiles, const float* products, std::int64_t channel, std::int64_t columns) const {
     const Epilogue<float> epilogue = from(epilogue_, channel, channel);
-    for (std::int64_t t = tiles.begin; t < tiles.end; ++t, products += kernel_.panel) {
-      const TilePlace at = grid_.at(t);
-      const OutputTile tile{((at.image * s_.out_h + at.row) * s_.out_w + at.column) * s_.outputs,
-                            s_.out_w * s_.outputs, s_.outputs,
-                            static_cast<int>(std::min<std::int64_t>(maps_.outputs, s_.out_h - at.row)),
-                            static_cast<int>(std::min<std::int64_t>(maps_.outputs, s_.out_w - at.column))};
-      maps_.output(products, tiles.size() * kernel_.panel, columns, out_ + channel, tile, epilogue);
-    }
+    for (std::int64_t t = tiles.begin; t < tiles.end; ++t, products += kernel_.panel)
+      maps_.output(products, tiles.size() * kernel_.panel, columns, out_ + channel, output_tile(s_, grid_, t),
+                   epilogue);
   }
 
   const MicroKernel& kernel_;

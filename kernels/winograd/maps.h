@@ -54,6 +54,8 @@ struct Four {
   static constexpr const char* kName = "winograd4";
   static constexpr int kOutputs = 4, kReach = 6;
   static constexpr float p = 0.70710678118654752f, q = 1.41421356237309505f;
+  /// 1 / product of the distances from each point to the others.
+  static constexpr float kScale[kReach] = {1, -2.0f / 3, -2.0f / 3, 1.0f / 6, 1.0f / 6, 1};
 
   static void input(const Floats* d, int s, Floats* t, int ts) {
     const Floats even_p = d[4 * s] - 2.0f * d[2 * s], odd_p = d[3 * s] - 2.0f * d[s];
@@ -101,8 +103,7 @@ struct Four {
   }
 
  private:
-  // 1 / product of the distances from a point to the others.
-  static constexpr float kAtP = -2.0f / 3, kAtQ = 1.0f / 6;
+  static constexpr float kAtP = kScale[1], kAtQ = kScale[3];
 };
 
 /// Points 0, +-1, +-2, +-1/2, infinity.

@@ -1,5 +1,5 @@
-// The filters' map, once per version of the weights: [panel of outputs][place][input][panel], zero beyond the
-// outputs, as the micro-kernel reads it.
+// The filters, once per version of the weights: mapped, [panel of outputs][place][input][panel], or for few
+// tiles as they are, [vector of outputs][input][tap][vector]; zero beyond the outputs.
 #include "grapnel/kernels/common/scratch.h"
 #include "grapnel/kernels/winograd/tiles.h"
 
@@ -17,29 +17,59 @@ std::size_t winograd_packed_size(const MicroKernel& kernel, const WinogradMaps& 
                                   s.inputs);
 }
 
+namespace {
+
+/// Calls body(panel, input, taps) for all panels of `width` outputs and all inputs, several threads at once:
+/// taps [9][width], turned round for the input's gradient, zero beyond the outputs.
+template <class Body>
+void for_each_filter(const WinogradShape& s, ConvPass pass, std::int64_t width, const float* w,
+                     const std::int64_t* w_strides, const Body& body) {
+  const bool forward = pass == ConvPass::forward;
+  const std::int64_t out_stride = w_strides[forward ? 0 : 1], in_stride = w_strides[forward ? 1 : 0];
+  parallel_for(ceil_div(s.outputs, width) * s.inputs, 16, [&](std::int64_t begin, std::int64_t end) {
+    static thread_local Scratch<float> scratch;
+    float* taps = scratch.get(static_cast<std::size_t>(9 * width));
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t panel = i / s.inputs, input = i % s.inputs;
+      const std::int64_t columns = std::min(width, s.outputs - panel * width);
+      for (std::int64_t t = 0; t < 9; ++t) {
+        const std::int64_t tap = forward ? t : 8 - t;
+        const float* from = w + panel * width * out_stride + input * in_stride + tap / 3 * w_strides[2] +
+                            tap % 3 * w_strides[3];
+        for (std::int64_t j = 0; j < columns; ++j) taps[t * width + j] = from[j * out_stride];
+        std::fill(taps + t * width + columns, taps + (t + 1) * width, 0.0f);
+      }
+      body(panel, input, taps);
+    }
+  });
+}
+
+}  // namespace
+
 void winograd_pack(const MicroKernel& kernel, const WinogradMaps& maps, const Conv2d& shape, ConvPass pass,
                    float* packed, const float* w, const std::int64_t* w_strides) {
   const WinogradShape s = winograd_shape(shape, pass);
-  const bool forward = pass == ConvPass::forward;
-  const std::int64_t out_stride = w_strides[forward ? 0 : 1], in_stride = w_strides[forward ? 1 : 0];
-  const std::int64_t panel = kernel.panel, panels = ceil_div(s.outputs, panel);
-  parallel_for(panels * s.inputs, 16, [&](std::int64_t begin, std::int64_t end) {
-    static thread_local Scratch<float> scratch;
-    float* taps = scratch.get(static_cast<std::size_t>(9 * panel));
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t p = i / s.inputs, input = i % s.inputs;
-      const std::int64_t columns = std::min(panel, s.outputs - p * panel);
-      for (std::int64_t t = 0; t < 9; ++t) {
-        const std::int64_t tap = forward ? t : 8 - t;  // the gradient's filters are turned round
-        const float* from =
-            w + p * panel * out_stride + input * in_stride + tap / 3 * w_strides[2] + tap % 3 * w_strides[3];
-        for (std::int64_t j = 0; j < columns; ++j) taps[t * panel + j] = from[j * out_stride];
-        std::fill(taps + t * panel + columns, taps + (t + 1) * panel, 0.0f);
-      }
-      maps.filter(taps, panel, panel, packed + (p * maps.places() * s.inputs + input) * panel,
-                  s.inputs * panel);
-    }
-  });
+  const std::int64_t width = kernel.panel;
+  for_each_filter(
+      s, pass, width, w, w_strides, [&](std::int64_t panel, std::int64_t input, const float* taps) {
+        maps.filter(taps, width, width, packed + (panel * maps.places() * s.inputs + input) * width,
+                    s.inputs * width);
+      });
+}
+
+std::size_t winograd_few_packed_size(const MicroKernel& kernel, const Conv2d& shape, ConvPass pass) {
+  const WinogradShape s = winograd_shape(shape, pass);
+  return static_cast<std::size_t>(ceil_div(s.outputs, kernel.lanes) * kernel.lanes * 9 * s.inputs);
+}
+
+void winograd_few_pack(const MicroKernel& kernel, const Conv2d& shape, ConvPass pass, float* packed,
+                       const float* w, const std::int64_t* w_strides) {
+  const WinogradShape s = winograd_shape(shape, pass);
+  const std::int64_t width = kernel.lanes;
+  for_each_filter(s, pass, width, w, w_strides,
+                  [&](std::int64_t panel, std::int64_t input, const float* taps) {
+                    std::copy_n(taps, 9 * width, packed + (panel * s.inputs + input) * 9 * width);
+                  });
 }
 
 }  // namespace grapnel::kernels

@@ -1,8 +1,9 @@
 // The Winograd maps for any machine.
-#include "grapnel/kernels/winograd/maps.h"
+#include "grapnel/kernels/winograd/few.h"
 
 namespace grapnel::kernels {
 
-constinit const Winograd winograd_portable = {make_maps<Two>(), make_maps<Four>(), make_maps<Six>()};
+constinit const Winograd winograd_portable = {make_maps<Two>(), make_maps<Four>(), make_maps<Six>(),
+                                              make_few<2>()};
 
 }  // namespace grapnel::kernels

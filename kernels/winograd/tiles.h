@@ -39,6 +39,14 @@ struct TileGrid {
   }
 };
 
+/// The part of the output that a tile makes.
+inline OutputTile output_tile(const WinogradShape& s, const TileGrid& grid, std::int64_t tile) {
+  const TilePlace at = grid.at(tile);
+  return {((at.image * s.out_h + at.row) * s.out_w + at.column) * s.outputs, s.out_w * s.outputs, s.outputs,
+          static_cast<int>(std::min(grid.outputs, s.out_h - at.row)),
+          static_cast<int>(std::min(grid.outputs, s.out_w - at.column))};
+}
+
 /// `columns` of a panel rounded up to whole vectors, which is all that the micro-kernel need compute.
 inline std::int64_t whole_vectors(const MicroKernel& kernel, std::int64_t columns) {
   return ceil_div(columns, kernel.lanes) * kernel.lanes;

@@ -52,9 +52,27 @@ struct WinogradMaps {
   int places() const { return reach() * reach(); }
 };
 
+/// Some inputs' part of the products of a vector of outputs with `tiles` tiles, m = 4, all 36 places.
+struct FewTiles {
+  std::int64_t depth;   // inputs
+  const float* taps;    // [input][9][lanes]
+  const float* mapped;  // B^T d B, [input][place][tile]
+  float* products;      // [place][tile][lanes], added to unless `first`
+  bool first;
+  const float* next;  // taps a later call will read, brought nearer while this one computes
+};
+
+/// The inner loop for few tiles, whose filters are mapped where they are multiplied.
+struct FewKernel {
+  const char* name;
+  int tiles;
+  void (*multiply)(const FewTiles& arguments);
+};
+
 /// For m = 2, 4 and 6.
 struct Winograd {
   WinogradMaps two, four, six;
+  FewKernel few;
 };
 extern const Winograd winograd_portable, winograd_avx2, winograd_avx512;
 
@@ -71,5 +89,13 @@ void winograd_correlate(const MicroKernel& kernel, const WinogradMaps& maps, con
                         const Epilogue<float>& epilogue);
 void winograd_weight_grad(const MicroKernel& kernel, const WinogradMaps& maps, const Conv2d& shape, float* dw,
                           const float* x, const float* dy);
+
+// The same for few tiles of 4x4: filters are packed as they are, and mapped in registers on their way.
+std::size_t winograd_few_packed_size(const MicroKernel& kernel, const Conv2d& shape, ConvPass pass);
+void winograd_few_pack(const MicroKernel& kernel, const Conv2d& shape, ConvPass pass, float* packed,
+                       const float* w, const std::int64_t* w_strides);
+void winograd_few_correlate(const MicroKernel& kernel, const Winograd& winograd, const Conv2d& shape,
+                            ConvPass pass, float* out, const float* in, const float* packed,
+                            const Epilogue<float>& epilogue);
 
 }  // namespace grapnel::kernels

@@ -135,6 +135,9 @@ TEST_CASE("dispatch: GRAPNEL_CONV names the variant where it applies, without it
       CHECK(variant_with(name, 56, 1, pass) == name);
       CHECK(variant_with(name, 56, 2, pass) == "direct");
     }
+    const bool sums_tiles = pass == ConvPass::weight_grad;  // which few tiles have no loop for
+    CHECK(variant_with("winograd4few", 56, 1, pass) == (sums_tiles ? "winograd4" : "winograd4few"));
+    CHECK(variant_with("winograd4few", 56, 2, pass) == "direct");
   }
 }
 
