@@ -129,6 +129,10 @@ class Tensor {
   Tensor grad() const;
   /// Sets or, with an unset tensor, clears the gradient. Throws on another shape, type or device.
   void set_grad(const Tensor& gradient) const;
+  /// A leaf sees the memory of `value` from now on, of the same shape, type and device, and keeps its
+  /// gradient and hooks. What a graph saved of it, and its views, stay with the former memory. Throws
+  /// ShapeError, TypeError, or AutogradError on a view or a non-leaf.
+  const Tensor& set_data(const Tensor& value) const;
   /// Accumulates d(this)/d(leaf) into every leaf's grad. See backward.h.
   void backward(const Tensor& gradient = {}, bool retain_graph = false, bool create_graph = false) const;
 

@@ -89,6 +89,25 @@ void Tensor::set_grad(const Tensor& gradient) const {
   impl_->autograd.grad = gradient;
 }
 
+const Tensor& Tensor::set_data(const Tensor& value) const {
+  check_set();
+  if (value.shape() != shape())
+    throw ShapeError("set_data: a tensor of shape " + grapnel::to_string(shape()) +
+                     " cannot take the data of one of shape " + grapnel::to_string(value.shape()));
+  if (value.dtype() != dtype() || value.device() != device())
+    throw TypeError("set_data: a tensor of type " + std::string(name(dtype())) + " on " +
+                    grapnel::to_string(device()) + " cannot take the data of one of type " +
+                    std::string(name(value.dtype())) + " on " + grapnel::to_string(value.device()));
+  if (impl_->view || !is_leaf())
+    throw AutogradError("set_data: only a leaf can take other data, and this is " +
+                        std::string(impl_->view ? "a view" : "the result of an operation") +
+                        "; use copy_, or detach it first");
+  impl_->storage = value.storage();
+  impl_->offset = value.storage_offset();
+  impl_->strides = value.strides();
+  return *this;
+}
+
 void Tensor::backward(const Tensor& gradient, bool retain_graph, bool create_graph) const {
   grapnel::backward({*this}, {gradient}, {retain_graph, create_graph, {}});
 }

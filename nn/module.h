@@ -51,8 +51,9 @@ class Module : public std::enable_shared_from_this<Module> {
 
   /// Copies values in by name, converting the element type. If strict (otherwise only for wrong shapes),
   /// throws NameError with the complete report and changes nothing. `num_batches_tracked` may always be
-  /// absent.
-  LoadReport load_state_dict(const NamedTensors& state, bool strict = true);
+  /// absent. With `assign` nothing is copied where type, device and strides agree and no post hook looks on:
+  /// the module sees the memory of `state`, such as a mapped file's, and changes there are changes here.
+  LoadReport load_state_dict(const NamedTensors& state, bool strict = true, bool assign = false);
 
   // --- modes ---
   bool training() const { return training_; }

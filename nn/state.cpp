@@ -2,8 +2,8 @@
 //
 // Both walk the tree, parents first, and run a module's hooks before it and after its children. Loading
 // matches names and shapes on the way. A load that fails must leave nothing behind, and is judged at its end,
-// because hooks may edit the report: so values are copied at the end, or, if a hook is there to see them
-// loaded, on the way, while the former ones are kept.
+// because hooks may edit the report: so values are copied, or their memory taken over, at the end, or, if a
+// hook is there to see them loaded, copied on the way, while the former ones are kept.
 #include <algorithm>
 #include <unordered_set>
 
@@ -42,6 +42,11 @@ using Copies = std::vector<std::pair<Tensor, Tensor>>;  // target and value
 void copy_all(const Copies& copies) {
   NoGrad no_grad;
   for (const auto& [target, value] : copies) target.copy_(value);
+}
+
+bool may_take_over(const Tensor& target, const Tensor& value) {
+  return value.dtype() == target.dtype() && value.device() == target.device() &&
+         value.strides() == target.strides() && value.impl() != target.impl();
 }
 
 }  // namespace
@@ -83,7 +88,7 @@ struct StateLoader {
     std::unordered_set<std::string> known;
     for (const Module::NamedSlots* slots : {&module.parameters_, &module.buffers_})
       for (const auto& [name, slot] : *slots)
-        if (slot->defined()) match(*known.insert(prefix + name).first, slot->detach(), state);
+        if (slot->defined()) match(*known.insert(prefix + name).first, *slot, state);
 
     // What nobody below will look at is unexpected here.
     std::vector<NamedTensors> of_children;
@@ -108,7 +113,7 @@ struct StateLoader {
   }
 
   void match(const std::string& name, const Tensor& own, const NamedTensors& state) {
-    if (copies_at_once) former.emplace_back(own, own.clone());
+    if (copies_at_once) former.emplace_back(own, own.detach().clone());
     const auto found =
         std::find_if(state.begin(), state.end(), [&](const auto& entry) { return entry.first == name; });
     if (found == state.end()) {
@@ -126,7 +131,7 @@ struct StateLoader {
   }
 };
 
-LoadReport Module::load_state_dict(const NamedTensors& state, bool strict) {
+LoadReport Module::load_state_dict(const NamedTensors& state, bool strict, bool assign) {
   const auto modules = named_modules();
   StateLoader loader{std::any_of(modules.begin(), modules.end(), [](const auto& entry) {
     return entry.second->hooks_ && !entry.second->hooks_->load_state_dict.empty();
@@ -143,6 +148,13 @@ LoadReport Module::load_state_dict(const NamedTensors& state, bool strict) {
     copy_all(loader.former);
     throw;
   }
+  if (assign)
+    std::erase_if(loader.copies, [](const auto& entry) {
+      const auto& [own, value] = entry;
+      if (!may_take_over(own, value)) return false;
+      own.set_data(value);
+      return true;
+    });
   copy_all(loader.copies);
   return std::move(loader.report);
 }

@@ -15,45 +15,55 @@ namespace grapnel::weights {
 
 static_assert(std::endian::native == std::endian::little, "files are seen in place and are little-endian");
 
-namespace {
-
-struct Descriptor {
-  int value;
-  ~Descriptor() {
-    if (value >= 0) close(value);
-  }
-};
-
-}  // namespace
-
 MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
   // Without O_NONBLOCK, opening a pipe would wait for its writer.
-  Descriptor file{open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  struct stat status {};
-  if (file.value < 0 || fstat(file.value, &status) != 0)
-    throw FileError(path_ + ": cannot open: " + std::strerror(errno));
-  if (!S_ISREG(status.st_mode)) throw FileError(path_ + ": not a regular file, expected a weight file");
-  if (status.st_size == 0) throw FileError(path_ + ": the file is empty, expected a weight file");
-
-  map(static_cast<std::uint64_t>(status.st_size), MAP_PRIVATE, file.value);
+  file_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  try {
+    struct stat status {};
+    if (file_ < 0 || fstat(file_, &status) != 0)
+      throw FileError(path_ + ": cannot open: " + std::strerror(errno));
+    if (!S_ISREG(status.st_mode)) throw FileError(path_ + ": not a regular file, expected a weight file");
+    if (status.st_size == 0) throw FileError(path_ + ": the file is empty, expected a weight file");
+    map(static_cast<std::uint64_t>(status.st_size), MAP_PRIVATE);
+  } catch (...) {
+    if (file_ >= 0) close(file_);
+    throw;
+  }
 }
 
 MappedFile::MappedFile(std::string name, std::span<const std::byte> bytes) : path_(std::move(name)) {
   if (bytes.empty()) throw FileError(path_ + ": is empty, expected the bytes of a weight file");
-  map(bytes.size(), MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  map(bytes.size(), MAP_PRIVATE | MAP_ANONYMOUS);
   std::memcpy(data_, bytes.data(), bytes.size());
 }
 
-void MappedFile::map(std::uint64_t size, int flags, int file) {
+void MappedFile::map(std::uint64_t size, int flags) {
   // Nothing is reserved for pages that may never be written.
-  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, file, 0);
+  void* data =
+      mmap(data_, size, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, flags & MAP_ANONYMOUS ? -1 : file_, 0);
   if (data == MAP_FAILED) throw FileError(path_ + ": cannot map: " + std::strerror(errno));
   data_ = static_cast<std::byte*>(data);
   size_ = size;
 }
 
+void MappedFile::read_into_memory() {
+  if (file_ < 0) return;
+  map(size_, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED);
+  madvise(data_, size_, MADV_HUGEPAGE);  // fewer misses in the table of pages; nothing is lost if refused
+  for (std::uint64_t at = 0; at < size_;) {
+    const ssize_t got = pread(file_, data_ + at, size_ - at, static_cast<off_t>(at));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw FileError(path_ + ": cannot read: " + std::strerror(errno));
+    if (got == 0)
+      throw FileError(path_ + ": became shorter while it was read, " + std::to_string(at) +
+                      " bytes instead of " + std::to_string(size_));
+    at += static_cast<std::uint64_t>(got);
+  }
+}
+
 MappedFile::~MappedFile() {
   munmap(data_, size_);
+  if (file_ >= 0) close(file_);
 }
 
 Section Section::part(std::string entry, std::uint64_t at, std::uint64_t size) const {

@@ -26,14 +26,19 @@ class MappedFile {
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
 
+  /// Puts the file's bytes, at the same addresses, into memory that no longer depends on it; what was written
+  /// to them is lost. Throws FileError if they cannot be read.
+  void read_into_memory();
+
   const std::string& path() const { return path_; }
   std::byte* data() const { return data_; }
   std::uint64_t size() const { return size_; }
 
  private:
-  void map(std::uint64_t size, int flags, int file);
+  void map(std::uint64_t size, int flags);
 
   std::string path_;
+  int file_ = -1;
   std::byte* data_ = nullptr;
   std::uint64_t size_ = 0;
 };

@@ -52,7 +52,10 @@ StateFile read_unwrapped(const FilePtr& file, const ReadOptions& options) {
 }  // namespace
 
 StateFile read(const std::string& path, const ReadOptions& options) {
-  return read_unwrapped(std::make_shared<MappedFile>(path), options);
+  const auto file = std::make_shared<MappedFile>(path);
+  StateFile result = read_unwrapped(file, options);
+  if (options.in_memory) file->read_into_memory();
+  return result;
 }
 
 StateFile read(std::span<const std::byte> bytes, const std::string& name, const ReadOptions& options) {

@@ -39,6 +39,9 @@ struct ReadOptions {
   /// Takes the tensors from a `state_dict` or `model` dictionary inside the file, however nested, and removes
   /// a `module.` prefix that every name has. Without it such a dictionary is refused, and prefixes stay.
   bool unwrap = false;
+  /// Reads the whole file, once it is found to be right, into memory of this process: the file may then be
+  /// changed or truncated in place, and large pages make what streams through the weights faster.
+  bool in_memory = false;
 };
 
 /// What a file holds. float16, bfloat16, float32, float64, int64, uint8 and bool keep their type; the other
@@ -52,10 +55,10 @@ struct StateFile {
 
 /// Reads a weight file of any of the three formats, recognised by its first bytes.
 ///
-/// Tensors see the file's memory map wherever type and alignment allow: reading is lazy, and writing to a
-/// tensor changes this process's copy, never the file. Do not truncate or overwrite a file in place while its
-/// tensors live; replacing it by a rename is fine. Throws FileError, "FILE: entry E, offset O: what came,
-/// what was expected" (offset from the start of the file).
+/// Tensors see the file's memory map wherever type and alignment allow: reading is lazy unless `in_memory`,
+/// and writing to a tensor changes this process's copy, never the file. Without `in_memory`, do not truncate
+/// or overwrite a file in place while its tensors live; replacing it by a rename is fine. Throws FileError,
+/// "FILE: entry E, offset O: what came, what was expected" (offset from the start of the file).
 StateFile read(const std::string& path, const ReadOptions& options = {});
 
 /// The same of a file's bytes in memory, which are copied; `name` stands for the file in messages.

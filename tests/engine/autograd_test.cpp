@@ -344,3 +344,33 @@ TEST_CASE("a graph is freed with its last handle: nothing refers to itself") {
   }
   CHECK(node.expired());
 }
+
+TEST_CASE("a leaf takes other data, of the same shape and type, and nothing else does") {
+  const Tensor leaf = Tensor::from<float>({1, 2, 3, 4}, {2, 2}).set_requires_grad();
+  const Tensor former = leaf.detach(), other = Tensor::from<float>({5, 6, 7, 8}, {2, 2});
+  leaf.set_data(transpose(other, 0, 1));
+  CHECK(leaf.to_vector<float>() == std::vector<float>{5, 7, 6, 8});
+  CHECK(former.to_vector<float>() == std::vector<float>{1, 2, 3, 4});
+  other.fill_(9);
+  CHECK(leaf.to_vector<float>() == std::vector<float>(4, 9.0f));
+  CHECK(leaf.requires_grad());
+  sum(leaf * leaf).backward();
+  CHECK(leaf.grad().to_vector<float>() == std::vector<float>(4, 18.0f));
+
+  CHECK_THROWS_WITH_AS(leaf.set_data(Tensor::ones({4})),
+                       "set_data: a tensor of shape (2, 2) cannot take the data of one of shape (4,)",
+                       ShapeError);
+  CHECK_THROWS_WITH_AS(
+      leaf.set_data(other.to(DType::float64)),
+      "set_data: a tensor of type float32 on cpu cannot take the data of one of type float64 on cpu",
+      TypeError);
+  CHECK_THROWS_WITH_AS(
+      (leaf * 2).set_data(other),
+      "set_data: only a leaf can take other data, and this is the result of an operation; use "
+      "copy_, or detach it first",
+      AutogradError);
+  CHECK_THROWS_WITH_AS(
+      select(other, 0, 0).set_data(Tensor::ones({2})),
+      "set_data: only a leaf can take other data, and this is a view; use copy_, or detach it first",
+      AutogradError);
+}

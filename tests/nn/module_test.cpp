@@ -142,6 +142,57 @@ TEST_CASE("module state: loading converts the element type and keeps the net's o
   CHECK(net.weight.item() == static_cast<double>(0.1f));
 }
 
+TEST_CASE(
+    "module state: what is assigned is not copied, and keeps the parameter's place, gradient and hooks") {
+  auto net = small_net();
+  const Tensor weight = net->parameters()[0];
+  int calls = 0;
+  weight.register_hook([&calls](const Tensor&) {
+    ++calls;
+    return Tensor();
+  });
+  const Tensor product = weight * weight;  // recorded with the former values
+  const std::vector<double> former = weight.to_vector<double>();
+  NamedTensors state = copies_of(net->state_dict());
+  for (auto& [name, tensor] : state) {
+    if (name == "0.weight") tensor = Tensor::full({4, 3, 3, 3}, 5);
+    if (name == "0.bias") tensor = Tensor::full({4}, 2, DType::float64);
+  }
+  CHECK(net->load_state_dict(state, true, true).ok());
+
+  for (const auto& [name, tensor] : net->state_dict()) {
+    const auto given = std::find_if(state.begin(), state.end(),
+                                    [&name = name](const auto& entry) { return entry.first == name; });
+    REQUIRE(given != state.end());
+    CAPTURE(name);
+    CHECK(tensor.to_vector<double>() == given->second.to_vector<double>());
+    // Another type is converted into the module's own memory.
+    CHECK((tensor.storage() == given->second.storage()) == (name != "0.bias"));
+  }
+  CHECK(net->parameters()[0].is_same(weight));
+  sum(product).backward();
+  CHECK(calls == 1);
+  std::vector<double> twice = former;
+  for (double& value : twice) value *= 2;
+  CHECK(weight.grad().to_vector<double>() == twice);
+
+  state[0].second = Tensor::ones({5, 3, 3, 3});
+  CHECK_THROWS_AS(net->load_state_dict(state, true, true), NameError);
+  CHECK(weight.to_vector<float>() == std::vector<float>(4 * 3 * 3 * 3, 5.0f));
+}
+
+TEST_CASE("module state: before a hook that looks at what was loaded, assigning copies") {
+  auto net = small_net();
+  NamedTensors state = copies_of(net->state_dict());
+  state[0].second.fill_(5);
+  double seen = 0;
+  net->register_load_state_dict_post_hook(
+      [&](Module& module, LoadReport&) { seen = module.parameters()[0].to_vector<double>()[0]; });
+  net->load_state_dict(state, true, true);
+  CHECK(seen == 5);
+  CHECK(net->parameters()[0].storage() != state[0].second.storage());
+}
+
 TEST_CASE("module state: a failed load reports everything and changes nothing") {
   auto net = small_net();
   const auto before = values_of(net->state_dict());

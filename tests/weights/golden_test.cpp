@@ -161,6 +161,24 @@ TEST_CASE("tensors see the mapped file, and writing to them leaves it alone") {
   }
 }
 
+TEST_CASE("what was read into memory no longer depends on the file") {
+  TemporaryFolder folder;
+  for (const char* file : {"net.zip.pt", "net.legacy.pt", "written.safetensors"}) {
+    CAPTURE(file);
+    const std::string path = folder / file;
+    std::filesystem::copy_file(golden(file), path);
+    const weights::StateFile mapped = weights::read(golden(file));
+    const weights::StateFile state = weights::read(path, {.in_memory = true});
+    CHECK_FALSE(is_mapped(state.tensors[0].second.raw_data(), path));
+    std::filesystem::resize_file(path, 0);
+    REQUIRE(state.tensors.size() == mapped.tensors.size());
+    for (std::size_t i = 0; i < state.tensors.size(); ++i) {
+      CHECK(state.tensors[i].first == mapped.tensors[i].first);
+      CHECK(state.tensors[i].second.to_vector<double>() == mapped.tensors[i].second.to_vector<double>());
+    }
+  }
+}
+
 TEST_CASE("elements at odd addresses are copied, and equal") {
   // One more letter in a name moves all data of a legacy stream by one byte.
   std::string bytes = read_bytes(golden("python2.legacy.pt"));

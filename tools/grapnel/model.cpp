@@ -79,7 +79,7 @@ Model load(const std::string& given_name, const std::string& path, const weights
   }
   try {
     const auto net = make_empty(name, file.tensors);
-    net->load_state_dict(file.tensors);
+    net->load_state_dict(file.tensors, true, true);
     net->eval();
     return {name, path, net, nn::num_classes_of(name, file.tensors), card.preprocess, card.classes};
   } catch (const NameError& error) {
@@ -136,7 +136,7 @@ Model load_model(const ModelOptions& options) {
   if (options.name == kBuiltin)
     throw NameError("--model builtin has weights of its own; leave out --weights, or --model");
   const std::string path = options.weights.empty() ? published_weights(options.name) : options.weights;
-  return load(options.name, path, weights::read(path));
+  return load(options.name, path, weights::read(path, {.in_memory = true}));
 }
 
 Model load_or_init_model(const ModelOptions& options, const nn::NetOptions& size) {
