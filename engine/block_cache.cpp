@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "grapnel/engine/error.h"
 
@@ -16,7 +17,7 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kLarge = std::size_t{1} << 18;    // from here on blocks are cut from segments
-constexpr std::size_t kSegment = std::size_t{1} << 26;  // pages that nobody touches cost nothing
+constexpr std::size_t kSegment = std::size_t{1} << 28;  // pages that nobody touches cost nothing
 constexpr std::size_t kLimit = std::size_t{1} << 30;    // kept unused, if no more was ever in use
 constexpr std::size_t kHugePage = std::size_t{1} << 21;
 
@@ -26,6 +27,11 @@ void prefer_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] std::size_t
 #if defined(__linux__)
   madvise(data, bytes, MADV_HUGEPAGE);
 #endif
+}
+
+/// The next step will want what this one did, and an eighth may lie between the blocks.
+std::size_t most_kept(std::size_t peak_in_use) {
+  return std::max(kLimit, peak_in_use / 8 * 9);
 }
 
 std::size_t rounded(std::size_t bytes) {
@@ -66,8 +72,7 @@ void BlockCache::give(void* data, std::size_t bytes) noexcept {
   link(block);
   if (block->after && block->after->free) join_with_next(block);
   if (block->before && block->before->free) join_with_next(block = block->before);
-  // The next step will want what this one did, and an eighth may lie between the blocks.
-  if (use_.cached > std::max(kLimit, use_.peak_in_use / 8 * 9)) release_if_whole(block);
+  if (use_.cached > most_kept(use_.peak_in_use)) release_if_whole(block);
 }
 
 void BlockCache::clear() noexcept {
@@ -77,10 +82,7 @@ void BlockCache::clear() noexcept {
     for (void* block : blocks) std::free(block);
   }
   small_.clear();
-  for (Block *block = free_, *next; block; block = next) {
-    next = block->next_free;
-    release_if_whole(block);
-  }
+  release_segments();
 }
 
 MemoryUse BlockCache::use() {
@@ -99,30 +101,36 @@ void* BlockCache::take_small(std::size_t bytes) {
 
 void* BlockCache::take_large(std::size_t bytes) {
   const std::size_t size = bytes + sizeof(Block);
-  Block* block = smallest_free(size);
+  Block* block = first_free(size);
   if (!block) block = new_segment(size);
   unlink(block);
   split(block, size);
   return block + 1;
 }
 
-BlockCache::Block* BlockCache::smallest_free(std::size_t size) const {
-  Block* best = nullptr;
-  for (Block* block = free_; block; block = block->next_free)
-    if (block->size >= size && (!best || block->size < best->size)) best = block;
-  return best;
+/// The lowest in the oldest segment, so that what lives long gathers at one end.
+BlockCache::Block* BlockCache::first_free(std::size_t size) const {
+  Block* first = nullptr;
+  for (Block* block = free_; block; block = block->next_free) {
+    if (block->size < size) continue;
+    if (!first || std::pair(block->segment, block) < std::pair(first->segment, first)) first = block;
+  }
+  return first;
 }
 
 BlockCache::Block* BlockCache::new_segment(std::size_t size) {
   // Whoever limits the address space may have room for the block, but for no whole segment.
   const std::size_t segment = (std::max(size, kSegment) + kHugePage - 1) / kHugePage * kHugePage;
+  // Rather than grow beside what no longer fits, give that back.
+  if (use_.in_use + use_.cached + segment > most_kept(std::max(use_.peak_in_use, use_.in_use + size)))
+    release_segments();
   void* memory = std::aligned_alloc(kHugePage, segment);
   if (memory) {
     ++use_.system_requests;
     prefer_huge_pages(memory, segment);
   }
   auto* block = static_cast<Block*>(memory ? memory : system_memory(size));
-  *block = {memory ? segment : size, false, nullptr, nullptr, nullptr, nullptr};
+  *block = {memory ? segment : size, segments_++, false, nullptr, nullptr, nullptr, nullptr};
   link(block);
   return block;
 }
@@ -131,7 +139,7 @@ BlockCache::Block* BlockCache::new_segment(std::size_t size) {
 void BlockCache::split(Block* block, std::size_t size) {
   if (block->size - size < kLarge) return;
   auto* rest = reinterpret_cast<Block*>(reinterpret_cast<std::byte*>(block) + size);
-  *rest = {block->size - size, false, block, block->after, nullptr, nullptr};
+  *rest = {block->size - size, block->segment, false, block, block->after, nullptr, nullptr};
   if (rest->after) rest->after->before = rest;
   block->after = rest;
   block->size = size;
@@ -163,6 +171,13 @@ void BlockCache::unlink(Block* block) {
   (block->former_free ? block->former_free->next_free : free_) = block->next_free;
   if (block->next_free) block->next_free->former_free = block->former_free;
   use_.cached -= block->size;
+}
+
+void BlockCache::release_segments() {
+  for (Block *block = free_, *next; block; block = next) {
+    next = block->next_free;
+    release_if_whole(block);
+  }
 }
 
 void BlockCache::release_if_whole(Block* block) {

@@ -2,8 +2,8 @@
 //
 // Asking the system for every activation costs a page fault per 4 KiB, more than many an operation, and a
 // network asks for the same sizes again and again. So freed blocks are kept. Small ones wait in lists, one
-// for each size. Large ones are cut from segments and, when freed, joined with free neighbours: what the
-// forward pass let go in many pieces serves the backward pass in others.
+// for each size. Large ones are cut from segments, the first that fits, and joined with free neighbours when
+// freed: what the forward pass let go in many pieces serves the backward pass in others.
 #pragma once
 
 #include <cstddef>
@@ -30,7 +30,8 @@ class BlockCache {
  private:
   /// Stands in front of a large block's data. Neighbours are those in memory, within one segment.
   struct alignas(64) Block {
-    std::size_t size;  // with this header
+    std::size_t size;     // with this header
+    std::size_t segment;  // counted from the first
     bool free;
     Block *before, *after;           // neighbours; null at the ends of the segment
     Block *former_free, *next_free;  // the list of free blocks
@@ -38,18 +39,20 @@ class BlockCache {
 
   void* take_small(std::size_t bytes);
   void* take_large(std::size_t bytes);
-  Block* smallest_free(std::size_t size) const;
+  Block* first_free(std::size_t size) const;
   Block* new_segment(std::size_t size);
   void split(Block* block, std::size_t size);
   void join_with_next(Block* block);
   void link(Block* block);
   void unlink(Block* block);
+  void release_segments();
   void release_if_whole(Block* block);
   void* system_memory(std::size_t bytes);
 
   std::mutex mutex_;
   std::unordered_map<std::size_t, std::vector<void*>> small_;
   Block* free_ = nullptr;
+  std::size_t segments_ = 0;  // ever made
   MemoryUse use_;
 };
 
