@@ -1,0 +1,205 @@
+// Everything kernels ask of the hardware, under one roof: nvcc makes instructions of it, and tests on
+// machines without a GPU compile the same kernels against a model that checks every access (tests/cuda_host).
+// Nothing else in a .cu file may name CUDA.
+//
+// Memory is reached through Global<T> and Shared<T>, by load and store, so that the model sees it. All shared
+// memory is given at the launch; a kernel lays it out itself. The instructions are those of the PTX ISA
+// manual, 8.0.
+#pragma once
+
+#if !defined(__CUDACC__)
+#include "cuda_host/device.h"
+#else
+
+#include <array>
+#include <cstdint>
+#include <type_traits>
+
+namespace grapnel::device {
+
+/// A kernel of blocks of at most `threads` threads, and a function it calls.
+#define GRAPNEL_KERNEL(threads) static __global__ __launch_bounds__(threads) void
+#define GRAPNEL_DEVICE __device__ __forceinline__
+
+struct Dim {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+GRAPNEL_DEVICE Dim thread() {
+  return {threadIdx.x, threadIdx.y, threadIdx.z};
+}
+GRAPNEL_DEVICE Dim block() {
+  return {blockIdx.x, blockIdx.y, blockIdx.z};
+}
+GRAPNEL_DEVICE Dim block_size() {
+  return {blockDim.x, blockDim.y, blockDim.z};
+}
+GRAPNEL_DEVICE Dim grid_size() {
+  return {gridDim.x, gridDim.y, gridDim.z};
+}
+/// Of a block that is a line of threads.
+GRAPNEL_DEVICE unsigned lane() {
+  return threadIdx.x % 32;
+}
+
+template <class T>
+struct Global {
+  T* data;
+  __host__ __device__ Global(T* pointer) : data(pointer) {}
+  GRAPNEL_DEVICE Global operator+(std::int64_t elements) const { return data + elements; }
+};
+
+template <class T>
+struct Shared {
+  T* data;
+  GRAPNEL_DEVICE Shared operator+(std::int64_t elements) const { return {data + elements}; }
+  GRAPNEL_DEVICE std::uint32_t address() const {
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(data));
+  }
+};
+
+/// `count` elements that are read or written at once, at an address that is a multiple of their size.
+template <class T, int count>
+struct alignas(sizeof(T) * count) Vector {
+  T values[count];
+  GRAPNEL_DEVICE T& operator[](int i) { return values[i]; }
+  GRAPNEL_DEVICE const T& operator[](int i) const { return values[i]; }
+};
+
+template <template <class> class Place, class T>
+GRAPNEL_DEVICE std::remove_const_t<T> load(Place<T> p, std::int64_t i = 0) {
+  return p.data[i];
+}
+template <template <class> class Place, class T>
+GRAPNEL_DEVICE void store(Place<T> p, std::int64_t i, std::type_identity_t<T> value) {
+  p.data[i] = value;
+}
+template <int count, template <class> class Place, class T>
+GRAPNEL_DEVICE auto load_vector(Place<T> p, std::int64_t i = 0) {
+  return *reinterpret_cast<const Vector<std::remove_const_t<T>, count>*>(p.data + i);
+}
+template <template <class> class Place, class T, int count>
+GRAPNEL_DEVICE void store_vector(Place<T> p, std::int64_t i, const Vector<T, count>& value) {
+  *reinterpret_cast<Vector<T, count>*>(p.data + i) = value;
+}
+
+/// The block's shared memory from a byte on.
+template <class T>
+GRAPNEL_DEVICE Shared<T> shared_memory(std::size_t byte = 0) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  return {reinterpret_cast<T*>(memory + byte)};
+}
+
+/// The value before. Of integers only: sums of floats would depend on the order of threads.
+template <class T>
+GRAPNEL_DEVICE T atomic_add(Global<T> p, std::int64_t i, std::type_identity_t<T> value) {
+  static_assert(std::is_integral_v<T>);
+  return atomicAdd(p.data + i, value);
+}
+
+GRAPNEL_DEVICE void sync_block() {
+  __syncthreads();
+}
+/// `threads` of the block, whole warps, at one of the barriers 1 to 15.
+GRAPNEL_DEVICE void sync_named(unsigned barrier, unsigned threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+GRAPNEL_DEVICE void sync_warp(std::uint32_t mask) {
+  __syncwarp(mask);
+}
+
+/// What lane `from` has as `value`, among the lanes in `mask`.
+template <class T>
+GRAPNEL_DEVICE T shuffle(std::uint32_t mask, T value, unsigned from) {
+  return __shfl_sync(mask, value, static_cast<int>(from));
+}
+template <class T>
+GRAPNEL_DEVICE T shuffle_xor(std::uint32_t mask, T value, unsigned distance) {
+  return __shfl_xor_sync(mask, value, static_cast<int>(distance));
+}
+GRAPNEL_DEVICE std::uint32_t ballot(std::uint32_t mask, bool vote) {
+  return __ballot_sync(mask, vote);
+}
+
+/// Starts to copy `count` elements, 4, 8 or 16 bytes together, or zeros in their place. They are there when
+/// the group they were committed to has been waited for, and others may read them after a barrier.
+template <int count, class T>
+GRAPNEL_DEVICE void copy_async(Shared<T> to, std::type_identity_t<Global<const T> > from,
+                               bool zeros = false) {
+  constexpr int kBytes = count * sizeof(T);
+  if constexpr (kBytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to.address()), "l"(from.data),
+                 "r"(zeros ? 0 : kBytes)
+                 : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to.address()), "l"(from.data),
+                 "n"(kBytes), "r"(zeros ? 0 : kBytes)
+                 : "memory");
+  }
+}
+GRAPNEL_DEVICE void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/// Until at most `left` groups of this thread's are under way.
+template <int left>
+GRAPNEL_DEVICE void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
+}
+
+/// bfloat16, as bits.
+struct BFloat16 {
+  std::uint16_t bits;
+};
+
+/// Four 8x8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8. Of each, a lane gets row
+/// lane / 4, elements 2 (lane % 4) and the next; transposed, of column lane / 4.
+template <bool transposed>
+GRAPNEL_DEVICE std::array<std::uint32_t, 4> load_matrices(Shared<BFloat16> row) {
+  std::uint32_t a, b, c, d;
+  if constexpr (transposed) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
+                 : "r"(row.address())
+                 : "memory");
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
+                 : "r"(row.address())
+                 : "memory");
+  }
+  return {a, b, c, d};
+}
+
+/// D = A B + C of a warp, m16n8k8, TF32. Lane l = 4 g + t holds of A (g, t), (g + 8, t), (g, t + 4), (g + 8,
+/// t + 4); of B (t, g), (t + 4, g); of C and D (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+GRAPNEL_DEVICE std::array<float, 4> multiply_tf32(const std::array<std::uint32_t, 4>& a,
+                                                  const std::array<std::uint32_t, 2>& b,
+                                                  const std::array<float, 4>& c) {
+  float d0, d1, d2, d3;
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%10, %11, "
+      "%12, %13};"
+      : "=f"(d0), "=f"(d1), "=f"(d2), "=f"(d3)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]),
+        "f"(c[3]));
+  return {d0, d1, d2, d3};
+}
+
+/// The same m16n8k16, bfloat16 in pairs, the lower k in the lower half. Lane l = 4 g + t holds of A rows g
+/// and g + 8 at k = 2t, then both at k = 2t + 8; of B column g at k = 2t and 2t + 8.
+GRAPNEL_DEVICE std::array<float, 4> multiply_bf16(const std::array<std::uint32_t, 4>& a,
+                                                  const std::array<std::uint32_t, 2>& b,
+                                                  const std::array<float, 4>& c) {
+  float d0, d1, d2, d3;
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%10, %11, "
+      "%12, %13};"
+      : "=f"(d0), "=f"(d1), "=f"(d2), "=f"(d3)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]),
+        "f"(c[3]));
+  return {d0, d1, d2, d3};
+}
+
+}  // namespace grapnel::device
+
+#endif
