@@ -9,6 +9,7 @@
 #include "grapnel/nn/adam.h"
 #include "grapnel/nn/clip.h"
 #include "grapnel/nn/models.h"
+#include "grapnel/nn/plan.h"
 #include "grapnel/nn/schedule.h"
 #include "grapnel/nn/sgd.h"
 #include "grapnel/nn/summary.h"

@@ -10,6 +10,7 @@
 #include "grapnel/engine/ops.h"
 #include "grapnel/nn/eval_scope.h"
 #include "grapnel/nn/models.h"
+#include "grapnel/nn/plan.h"
 
 using namespace grapnel;
 
@@ -234,4 +235,36 @@ TEST_CASE("fusion: where no hook looks, a convolution is not computed apart from
     // All but the very first and those of a shortcut, which read what others read too. A pool waits as well.
     CHECK(met == (name == "resnet18" ? 8 + 8 : name == "resnet34" ? 16 + 16 : 8 + 4));
   }
+}
+
+TEST_CASE("plan: the network's answers, for any shape, with its hooks") {
+  for (const std::string& name : nn::model_names()) {
+    CAPTURE(name);
+    const Net net(name);
+    const Plan ask = plan(net.module, net.x);
+    const auto eager = [&](const Tensor& x) {
+      const NoGrad no_grad;
+      return (*net.module)(x);
+    };
+    CHECK(relative(ask(net.x), eager(net.x)) <= kLogits);
+    CHECK_FALSE(ask(net.x).requires_grad());
+    const Tensor one = narrow(net.x, 0, 0, 1);
+    CHECK(relative(ask(one), eager(one)) <= kLogits);
+
+    int calls = 0;
+    const ScopedHook hook = net.module->named_children().front().second->register_forward_hook(
+        [&](nn::Module&, const Tensors&, const Tensors& outputs) -> std::optional<Tensors> {
+          ++calls;
+          return Tensors{outputs[0] * 0.5};
+        });
+    CHECK(relative(ask(net.x), eager(net.x)) <= kLogits);
+    CHECK(calls == 2);
+  }
+}
+
+TEST_CASE("plan: refuses a network in training mode") {
+  const Net net("resnet18");
+  net.module->train();
+  CHECK_THROWS_WITH_AS(plan(net.module, net.x),
+                       "plan: the network (ResNet) is in training mode; call eval() first", Error);
 }

@@ -9,6 +9,7 @@
 #include "grapnel/engine/fusion.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/nn/models.h"
+#include "grapnel/nn/plan.h"
 
 // With sanitizers nothing is kept for later, so that they see every use of what was freed.
 #ifndef GRAPNEL_SANITIZED
@@ -73,5 +74,16 @@ TEST_CASE("inference asks for no memory after the second run") {
       CHECK(requests - before == 0);
       CHECK(last == first);
     }
+}
+
+TEST_CASE("a plan asks for no memory from its first answer on") {
+  Generator generator(3);
+  const auto net = nn::make_model("resnet18", {.num_classes = 10, .width = 8});
+  net->eval();
+  const Tensor x = Tensor::randn({1, 3, 64, 64}, generator);
+  const Plan ask = plan(net, x);
+  const long before = requests;
+  for (int i = 0; i < 3; ++i) ask(x);
+  CHECK(requests - before == 0);
 }
 #endif

@@ -147,9 +147,9 @@ TEST_CASE(
   auto net = small_net();
   const Tensor weight = net->parameters()[0];
   int calls = 0;
-  weight.register_hook([&calls](const Tensor&) {
+  weight.register_hook([&calls](const Tensor&) -> std::optional<Tensor> {
     ++calls;
-    return Tensor();
+    return std::nullopt;
   });
   const Tensor product = weight * weight;  // recorded with the former values
   const std::vector<double> former = weight.to_vector<double>();
@@ -187,7 +187,7 @@ TEST_CASE("module state: before a hook that looks at what was loaded, assigning 
   state[0].second.fill_(5);
   double seen = 0;
   net->register_load_state_dict_post_hook(
-      [&](Module& module, LoadReport&) { seen = module.parameters()[0].to_vector<double>()[0]; });
+      [&](Module& module, nn::LoadReport&) { seen = module.parameters()[0].to_vector<double>()[0]; });
   net->load_state_dict(state, true, true);
   CHECK(seen == 5);
   CHECK(net->parameters()[0].storage() != state[0].second.storage());
