@@ -71,7 +71,7 @@ Report make_report(const BenchOptions& options, const Model& model, const Tensor
   return report;
 }
 
-Json to_json(const BenchOptions& options, const Model& model, const Report& report) {
+Json json_of(const BenchOptions& options, const Model& model, const Report& report) {
   Json json{{"model", model.name},
             {"task", options.task},
             {"batch", options.batch},
@@ -137,7 +137,7 @@ void bench(const BenchOptions& options) {
   if (options.serve) return serve(options, task);
   const Report report = make_report(options, model, x, task);
   if (options.json)
-    print(to_json(options, model, report));
+    print(json_of(options, model, report));
   else
     print_text(options, model, report);
 }

@@ -22,7 +22,7 @@ viz::GradientPart parse_part(const std::string& text) {
                   "\"; there are both, positive, negative, absolute");
 }
 
-Json to_json(const viz::Explanation& explanation, const viz::ClassNames& names) {
+Json entry_of(const viz::Explanation& explanation, const viz::ClassNames& names) {
   const Prediction target{explanation.target, explanation.probability, explanation.score};
   return {{"method", viz::name(explanation.method)},
           {"layer", explanation.layer.empty() ? Json() : Json(explanation.layer)},
@@ -77,7 +77,7 @@ Json write_explanation(const fs::path& folder, const std::string& stem, const vi
   files["map"] = base + ".npy";
   viz::write_npy(folder / files["map"].get<std::string>(), heat.map);
 
-  Json entry = to_json(explanation, names);
+  Json entry = entry_of(explanation, names);
   entry["files"] = files;
   return entry;
 }
