@@ -55,7 +55,7 @@ class AccumulateGrad : public Node {
   }
 
   Tensor in_order_of_leaf(const Tensor& gradient) const {
-    Tensor copy = Tensor::empty(gradient.shape(), gradient.dtype(), value_.suggested_format());
+    Tensor copy = gradient.new_empty(gradient.shape(), value_.suggested_format());
     copy.copy_(gradient);
     return copy;
   }
@@ -72,7 +72,7 @@ std::shared_ptr<Node> accumulator_of(const Tensor& leaf) {
   std::lock_guard lock(state.mutex);
   auto node = state.accumulator.lock();
   if (!node) {
-    node = std::make_shared<AccumulateGrad>(leaf);
+    node = make_pooled<AccumulateGrad>(leaf);
     state.accumulator = node;
   }
   return node;

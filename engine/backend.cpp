@@ -4,6 +4,8 @@
 #include <string_view>
 #include <utility>
 
+#include "grapnel/engine/device_memory.h"
+
 namespace grapnel {
 namespace {
 
@@ -20,7 +22,8 @@ void check_forced_convolution() {
 
 }  // namespace
 
-const kernels::Table& backend() {
+const kernels::Table& backend(Device device) {
+  if (device.kind == Device::Kind::cuda) return *use(device).table;
   static const kernels::Table* table = (check_forced_convolution(), kernels::select_cpu());
   if (!table) {
     const char* wanted = std::getenv("GRAPNEL_KERNEL");
@@ -35,7 +38,7 @@ const kernels::Table& backend() {
 }
 
 const char* kernel_name() {
-  return backend().name;
+  return backend({}).name;
 }
 
 void set_num_threads(int threads) {
@@ -48,21 +51,13 @@ int num_threads() {
   return kernels::num_threads();
 }
 
-std::string to_string(Device device) {
-  return device.kind == Device::Kind::cpu ? "cpu" : "cuda:" + std::to_string(device.index);
-}
-
-Device parse_device(const std::string& text) {
-  if (text == "cpu") return {};
-  if (text == "cuda" || text.rfind("cuda:", 0) == 0)
-    throw NameError("device " + text + ": this build has no CUDA kernels; use cpu");
-  throw NameError("device " + text + " is unknown; use cpu");
-}
-
 void check_same_type(const char* operation, const Tensor& x, const Tensor& y) {
   if (y.defined() && y.dtype() != x.dtype())
     throw TypeError(std::string(operation) + ": element types differ, " + std::string(name(x.dtype())) +
                     " and " + std::string(name(y.dtype())) + "; convert one of them with Tensor::to");
+  if (y.defined() && y.device() != x.device())
+    throw DeviceError(std::string(operation) + ": operands on different devices, " + to_string(x.device()) +
+                      " and " + to_string(y.device()) + "; move one of them with Tensor::to");
 }
 
 void check_rank(const char* operation, const Tensor& x, std::size_t rank, const char* shape) {

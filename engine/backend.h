@@ -4,33 +4,48 @@
 #include <string>
 
 #include "grapnel/engine/tensor.h"
+#include "grapnel/kernels/accelerator.h"
 #include "grapnel/kernels/kernels.h"
 
 namespace grapnel {
 
 /// The kernel table in use. Throws NameError if GRAPNEL_KERNEL names none that runs here, or
-/// GRAPNEL_CONV no variant.
-const kernels::Table& backend();
+/// GRAPNEL_CONV no variant; DeviceError for a device that cannot be used.
+const kernels::Table& backend(Device device);
 
 /// The table's kernels for element type T.
 template <class T>
-const kernels::FloatKernels<T>& kernels_of() {
+const kernels::FloatKernels<T>& kernels_of(Device device) {
   if constexpr (sizeof(T) == sizeof(float))
-    return backend().f32;
+    return backend(device).f32;
   else
-    return backend().f64;
+    return backend(device).f64;
 }
 
-/// Calls f(T{}) with T = float or double, the element type of x. Throws TypeError for others.
+/// What f() gives; what a device's kernels complain of becomes a DeviceError of the operation.
+template <class F>
+decltype(auto) on_device(const char* operation, F&& f) {
+  try {
+    return f();
+  } catch (const kernels::DeviceFault& fault) {
+    throw DeviceError(std::string(operation) + ": " + fault.what());
+  }
+}
+
+/// Calls f with the kernels of x's device for its element type, float or double. Throws TypeError for others,
+/// and for double on other devices than the CPU.
 template <class F>
 decltype(auto) dispatch(const char* operation, const Tensor& x, F&& f) {
-  if (x.dtype() == DType::float32) return f(float{});
-  if (x.dtype() == DType::float64) return f(double{});
-  throw TypeError(std::string(operation) + ": expected float32 or float64, got " +
-                  std::string(name(x.dtype())) + "; convert it with Tensor::to");
+  const bool on_cpu = x.device().kind == Device::Kind::cpu;
+  if (x.dtype() == DType::float32)
+    return on_device(operation, [&]() -> decltype(auto) { return f(kernels_of<float>(x.device())); });
+  if (x.dtype() == DType::float64 && on_cpu) return f(kernels_of<double>(x.device()));
+  throw TypeError(std::string(operation) + ": expected float32" + (on_cpu ? " or float64" : "") + ", got " +
+                  std::string(name(x.dtype())) + (on_cpu ? "" : " on " + to_string(x.device())) +
+                  "; convert it with Tensor::to");
 }
 
-/// Throws TypeError unless y has x's element type (or is unset).
+/// Throws TypeError unless y has x's element type, and DeviceError unless it is on x's device (or unset).
 void check_same_type(const char* operation, const Tensor& x, const Tensor& y);
 
 /// Throws ShapeError unless x has this many dimensions; `shape` names them, such as "(N, C, H, W)".

@@ -57,7 +57,7 @@ Tensors root_gradients(const char* operation, const Tensors& outputs, const Tens
         throw AutogradError(std::string(operation) + ": output " + std::to_string(i) + " has shape " +
                             to_string(output.shape()) +
                             "; give its gradient, or reduce it to one element first");
-      gradient = Tensor::ones(output.shape(), output.dtype());
+      gradient = output.new_ones(output.shape());
     } else if (gradient.shape() != output.shape()) {
       throw ShapeError(std::string(operation) + ": the gradient of output " + std::to_string(i) +
                        " has shape " + to_string(gradient.shape()) + ", the output " +

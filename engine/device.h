@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "grapnel/kernels/common/precision.h"
+
 namespace grapnel {
 
 /// The CPU, or one accelerator by number.
@@ -10,15 +12,31 @@ struct Device {
   enum class Kind { cpu, cuda } kind = Kind::cpu;
   int index = 0;
 
+  static Device cpu() { return {}; }
+  static Device cuda(int index = 0) { return {Kind::cuda, index}; }
   bool operator==(const Device&) const = default;
 };
 
 /// "cpu" or "cuda:0".
 std::string to_string(Device device);
 
-/// Reads "cpu", "cuda" or "cuda:N". Throws NameError for anything else and for a device this build cannot
-/// use.
+/// Reads "cpu", "cuda" (the first) or "cuda:N". Throws NameError for anything else, DeviceError for a device
+/// that cannot be used here, saying why.
 Device parse_device(const std::string& text);
+
+/// CUDA devices that can be used; 0 in a build without CUDA and on a machine without one.
+int cuda_device_count();
+
+/// Waits until the device has done everything it was asked to; what went wrong on it is thrown (DeviceError)
+/// here or by a later operation. Nothing to do on the CPU.
+void synchronize(Device device);
+
+/// How matrix products and convolutions of float32 tensors multiply on a CUDA device: fp32 (the default),
+/// tf32 or bf16, of which tensor cores take operands with 10 or 7 bits of fraction. Sums, weights and
+/// activations are float32 in all three. PyTorch's default is fp32 for products, tf32 for convolutions.
+using kernels::Precision, kernels::precision, kernels::set_precision;
+/// Reads "fp32", "tf32" or "bf16". Throws NameError for anything else.
+Precision parse_precision(const std::string& text);
 
 /// Threads used by the CPU kernels; 0 means every core this process may run on. No thread starts before first
 /// use.

@@ -21,6 +21,9 @@ template <class T>
 EigenMap<T> as_eigen(const Tensor& x) {
   if (x.rank() != 1 && x.rank() != 2)
     throw ShapeError("as_eigen: expected a vector or matrix, got shape " + to_string(x.shape()));
+  if (x.device() != Device::cpu())
+    throw DeviceError("as_eigen: the tensor is on " + to_string(x.device()) +
+                      "; copy it with to(Device::cpu())");
   const bool matrix = x.rank() == 2;
   const Eigen::Index rows = matrix ? x.size(0) : 1, columns = x.size(-1);
   return EigenMap<T>(x.data<T>(), rows, columns,

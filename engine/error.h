@@ -37,6 +37,13 @@ class NameError : public Error {
   using Error::Error;
 };
 
+/// A device that cannot be used, is out of memory, or reports that something went wrong; tensors on
+/// different devices.
+class DeviceError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A file that cannot be read or written, or whose content is refused.
 class FileError : public Error {
  public:

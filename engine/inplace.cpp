@@ -21,8 +21,9 @@ struct ViewGeometry {
   Shape view_shape, base_shape;
 
   ViewGeometry(const TensorImpl& view, const TensorImpl& base)
-      : view_index(memory_index(view.shape, view.strides, view.offset - base.offset)),
-        base_index(memory_index(base.shape, base.strides, 0)),
+      : view_index(
+            memory_index(view.shape, view.strides, view.offset - base.offset).to(view.storage->device())),
+        base_index(memory_index(base.shape, base.strides, 0).to(view.storage->device())),
         view_shape(view.shape),
         base_shape(base.shape) {
     for (std::size_t d = 0; d < base.shape.size(); ++d)
@@ -62,7 +63,7 @@ std::shared_ptr<Node> write_to_base(std::shared_ptr<Node> operation, const Tenso
         const ViewGeometry& at = geometry;
         Tensor memory = at.to_memory(ctx.grad(), at.base_index);
         Tensors gradients = operation->apply({at.from_memory(memory, at.view_index, at.view_shape)});
-        Tensor kept = memory * (1 - at.to_memory(Tensor::ones(at.view_shape, memory.dtype()), at.view_index));
+        Tensor kept = memory * (1 - at.to_memory(memory.new_ones(at.view_shape), at.view_index));
         if (gradients[0].defined()) kept = kept + at.to_memory(gradients[0], at.view_index);
         gradients[0] = at.from_memory(kept, at.base_index, at.base_shape);
         return gradients;

@@ -114,13 +114,13 @@ Node::Hooks& Node::hooks() {
 
 void release_node(std::shared_ptr<Node> node) noexcept {
   // A node's destructor releases its successors through here: they queue up behind the one being destroyed.
-  thread_local std::vector<std::shared_ptr<Node>>* queue = nullptr;
+  thread_local PoolVector<std::shared_ptr<Node>>* queue = nullptr;
   if (!node || node.use_count() > 1) return;
   if (queue) {
     queue->push_back(std::move(node));
     return;
   }
-  std::vector<std::shared_ptr<Node>> pending;
+  PoolVector<std::shared_ptr<Node>> pending;
   queue = &pending;
   node.reset();
   while (!pending.empty()) {
@@ -143,7 +143,7 @@ bool any_requires_grad(std::span<const TensorRef> inputs) {
   });
 }
 
-std::vector<TensorRef> refs(const Tensors& tensors) {
+PoolVector<TensorRef> refs(const Tensors& tensors) {
   return {tensors.begin(), tensors.end()};
 }
 

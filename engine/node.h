@@ -5,12 +5,14 @@
 #pragma once
 
 #include <atomic>
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "grapnel/engine/hooks.h"
@@ -91,7 +93,23 @@ class Backward {
 
 /// Gives one gradient per input, unset where none is needed. Built from differentiable operations, so that it
 /// can itself be recorded. A gradient larger than its input through broadcasting is summed by the caller.
-using BackwardFunction = std::function<Tensors(const Backward&)>;
+/// (A std::function would ask the system for memory with every operation.)
+class BackwardFunction {
+ public:
+  template <class Closure>
+  requires(!std::same_as<Closure, BackwardFunction> &&
+           std::is_invocable_r_v<Tensors, const Closure&, const Backward&>) BackwardFunction(Closure closure)
+      : closure_(make_pooled<Closure>(std::move(closure))),
+        call_([](const void* kept, const Backward& ctx) -> Tensors {
+          return (*static_cast<const Closure*>(kept))(ctx);
+        }) {}
+
+  Tensors operator()(const Backward& ctx) const { return call_(closure_.get(), ctx); }
+
+ private:
+  std::shared_ptr<const void> closure_;
+  Tensors (*call_)(const void* closure, const Backward& ctx);
+};
 
 /// Before a node runs: sees and may replace the gradients of its outputs.
 using NodePreHook = std::function<std::optional<Tensors>(const Tensors& grad_outputs)>;

@@ -48,8 +48,8 @@ class NodeTable {
       slots_[position_of(states_[i].node)] = static_cast<std::uint32_t>(i);
   }
 
-  std::vector<State> states_;
-  std::vector<std::uint32_t> slots_;
+  PoolVector<State> states_;
+  PoolVector<std::uint32_t> slots_;
   int shift_ = 64;
 };
 

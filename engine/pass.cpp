@@ -152,7 +152,7 @@ void Pass::count_dependencies(const PoolVector<Edge>& roots) {
   struct Visit {
     std::size_t state, next;
   };
-  std::vector<Visit> stack;
+  PoolVector<Visit> stack;
   const auto enter = [&](Node* node) {
     const auto [index, is_new] = states_.insert(node);
     if (is_new) {

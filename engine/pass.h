@@ -65,7 +65,7 @@ class Pass {
   const Targets targets_;
   Pass* const outer_;
   NodeTable<State> states_;
-  std::priority_queue<Ready> ready_;
+  std::priority_queue<Ready, PoolVector<Ready>> ready_;
   std::unordered_map<const void*, std::shared_ptr<void>> locals_;  // pass_local
 };
 

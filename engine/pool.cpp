@@ -3,6 +3,7 @@
 #include "grapnel/engine/pool.h"
 
 #include <array>
+#include <bit>
 #include <new>
 
 namespace grapnel {
@@ -10,7 +11,8 @@ namespace grapnel {
 #ifndef GRAPNEL_SANITIZED
 namespace {
 
-constexpr std::size_t kStep = 32, kClasses = 16;       // blocks of 32, 64, ... 512 bytes
+// Blocks of 32, 64, ... 512 bytes for objects, then of 1, 2, ... 64 KiB for what grows with a graph.
+constexpr std::size_t kStep = 32, kSteps = 16, kClasses = kSteps + 7;
 constexpr std::size_t kLimit = std::size_t{16} << 20;  // bytes kept of one class
 
 struct FreeBlock {
@@ -41,8 +43,15 @@ Lists::~Lists() {
 }
 
 constexpr std::size_t class_of(std::size_t bytes) {
-  return bytes == 0 ? 0 : (bytes - 1) / kStep;
+  if (bytes <= kStep) return 0;
+  const std::size_t step = (bytes - 1) / kStep;
+  return step < kSteps ? step : kSteps - 1 + std::bit_width(step / kSteps);
 }
+constexpr std::size_t size_of(std::size_t which) {
+  return which < kSteps ? (which + 1) * kStep : (kSteps * kStep) << (which - kSteps + 1);
+}
+static_assert(class_of(512) == 15 && size_of(15) == 512 && class_of(513) == 16 && size_of(16) == 1024 &&
+              class_of(1025) == 17 && class_of(65536) == 22 && size_of(22) == 65536 && class_of(65537) == 23);
 
 }  // namespace
 
@@ -56,14 +65,14 @@ void* pool_take(std::size_t bytes) {
       return std::exchange(list.first, list.first->next);
     }
   }
-  return ::operator new((which + 1) * kStep);
+  return ::operator new(size_of(which));
 }
 
 void pool_give(void* block, std::size_t bytes) noexcept {
   const std::size_t which = class_of(bytes);
   if (which < kClasses && !lists_are_gone) {
     Lists::List& list = thread_lists.lists[which];
-    if (list.count * (which + 1) * kStep < kLimit) {
+    if (list.count * size_of(which) < kLimit) {
       list.first = new (block) FreeBlock{list.first};
       ++list.count;
       return;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -39,6 +40,8 @@ struct PoolAllocator {
 
 template <class T>
 using PoolVector = std::vector<T, PoolAllocator<T>>;
+
+using PoolString = std::basic_string<char, std::char_traits<char>, PoolAllocator<char>>;
 
 template <class T, class... Arguments>
 std::shared_ptr<T> make_pooled(Arguments&&... arguments) {

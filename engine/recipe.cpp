@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "grapnel/engine/block_cache.h"
 #include "grapnel/engine/fusion.h"
 #include "grapnel/engine/ops/packed_weight.h"
 #include "grapnel/engine/pool.h"
@@ -86,15 +85,14 @@ bool Recipe::reads(const Storage& storage) const {
 }
 
 template <class T>
-void Recipe::run_as(T* out, const Shape& shape) const {
-  const kernels::FloatKernels<T>& table = kernels_of<T>();
+void Recipe::run_as(const kernels::FloatKernels<T>& table, T* out, const Shape& shape, Device device) const {
   const kernels::Pool2d* pool = step_.kind == Kind::max_pool ? &step_.pool : nullptr;
   const std::int64_t channels = shape[1];
   const std::int64_t rows = pool ? pool->n * pool->h * pool->w : channels == 0 ? 0 : numel(shape) / channels;
   // What the pooling follows goes to memory, unless one kernel makes both.
   const auto write = [&](const auto& values) {
     if (!pool) return values(out);
-    Storage unpooled(static_cast<std::size_t>(rows * channels) * sizeof(T));
+    Storage unpooled(static_cast<std::size_t>(rows * channels) * sizeof(T), device);
     values(static_cast<T*>(unpooled.data()));
     table.max_pool2d(*pool, out, nullptr, static_cast<const T*>(unpooled.read()));
   };
@@ -141,15 +139,18 @@ void Recipe::run_as(T* out, const Shape& shape) const {
   }
 }
 
-void Recipe::run(void* out, const Shape& shape, DType type) const {
-  if (type == DType::float32)
-    run_as(static_cast<float*>(out), shape);
-  else
-    run_as(static_cast<double*>(out), shape);
+void Recipe::run(void* out, const Shape& shape, DType type, Device device) const {
+  on_device("a fused operation", [&] {
+    if (type == DType::float32)
+      run_as(kernels_of<float>(device), static_cast<float*>(out), shape, device);
+    else
+      run_as(kernels_of<double>(device), static_cast<double*>(out), shape, device);
+  });
 }
 
-Storage::Storage(const Shape& shape, DType type, std::shared_ptr<const Recipe> recipe)
+Storage::Storage(const Shape& shape, DType type, Device device, std::shared_ptr<const Recipe> recipe)
     : bytes_(static_cast<std::size_t>(numel(shape)) * item_size(type)),
+      device_(device),
       waiting_(true),
       plan_(new Plan{{}, std::move(recipe), shape, type}) {}
 
@@ -162,8 +163,8 @@ std::shared_ptr<const Recipe> Storage::recipe() const {
 void Storage::fill() const {
   std::lock_guard lock(plan_mutex_);
   if (!plan_) return;
-  if (!data_) data_ = bytes_ <= kInline ? inline_ : BlockCache::instance().take(bytes_);
-  plan_->recipe->run(data_, plan_->shape, plan_->type);
+  if (!data_) take();
+  plan_->recipe->run(data_, plan_->shape, plan_->type, device_);
   plan_ = nullptr;
   waiting_.store(false, std::memory_order_release);
 }
@@ -172,17 +173,17 @@ void Storage::run_readers() const {
   run_waiting([this](const Recipe& recipe) { return recipe.reads(*this); });
 }
 
-Tensor cook(const Shape& shape, DType type, std::shared_ptr<const Recipe> recipe) {
+Tensor cook(const Tensor& x, const Shape& shape, std::shared_ptr<const Recipe> recipe) {
   if (!Fusion::enabled()) {
-    Tensor y = Tensor::empty(shape, type, MemoryFormat::channels_last);
-    recipe->run(y.raw_data(), shape, type);
+    Tensor y = x.new_empty(shape, MemoryFormat::channels_last);
+    recipe->run(y.raw_data(), shape, x.dtype(), x.device());
     return y;
   }
-  auto storage = make_pooled<Storage>(shape, type, std::move(recipe));
+  auto storage = make_pooled<Storage>(shape, x.dtype(), x.device(), std::move(recipe));
   if (waiting().size() >= 16) forget_done();
   waiting().push_back(storage);
   return Tensor::view_of(std::move(storage), 0, shape, dense_strides(shape, MemoryFormat::channels_last),
-                         type);
+                         x.dtype());
 }
 
 std::optional<Tensor> joined(const Tensor& x, Step step) {
@@ -194,7 +195,7 @@ std::optional<Tensor> joined(const Tensor& x, Step step) {
   for (const Tensor* operand : {&step.first, &step.second}) {
     if (!operand->defined()) continue;
     const bool per_channel = step.kind == Kind::affine || step.kind == Kind::scale;
-    if (operand->dtype() != x.dtype() ||
+    if (operand->dtype() != x.dtype() || operand->device() != x.device() ||
         (per_channel ? operand->shape() != Shape{x.size(1)} || !operand->is_contiguous()
                      : operand->shape() != x.shape() || !operand->is_contiguous(MemoryFormat::channels_last)))
       return std::nullopt;
@@ -202,14 +203,14 @@ std::optional<Tensor> joined(const Tensor& x, Step step) {
   const kernels::Pool2d& pool = step.pool;
   const Shape shape =
       step.kind == Kind::max_pool ? Shape{pool.n, pool.c, pool.oh, pool.ow} : Shape(x.shape());
-  return cook(shape, x.dtype(), make_pooled<Recipe>(x, recipe, std::move(step)));
+  return cook(x, shape, make_pooled<Recipe>(x, recipe, std::move(step)));
 }
 
 Tensor followed(const Tensor& x, Step step) {
   if (auto y = joined(x, step)) return *std::move(y);
   const Tensor values = x.detach().contiguous(MemoryFormat::channels_last);
   auto recipe = make_pooled<Recipe>(make_pooled<Recipe>(Step{Kind::values, values}), std::move(step));
-  return cook(x.shape(), x.dtype(), std::move(recipe));
+  return cook(x, x.shape(), std::move(recipe));
 }
 
 Fusion::Fusion() : previous_(std::exchange(thread_modes().fusing, true)) {}

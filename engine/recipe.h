@@ -49,21 +49,22 @@ class Recipe {
   Recipe& operator=(const Recipe&) = delete;
 
   /// Writes the elements of a tensor of this shape, in channels-last order.
-  void run(void* out, const Shape& shape, DType type) const;
+  void run(void* out, const Shape& shape, DType type, Device device) const;
   bool reads(const Storage& storage) const;
   Step::Kind last() const { return step_.kind; }
 
  private:
   template <class T>
-  void run_as(T* out, const Shape& shape) const;
+  void run_as(const kernels::FloatKernels<T>& table, T* out, const Shape& shape, Device device) const;
 
   Step step_;
   std::shared_ptr<const Recipe> before_;
   std::weak_ptr<Storage> value_before_;  // what before_ computes, while anybody holds it
 };
 
-/// A tensor (N,C,H,W), channels last: under a Fusion with the recipe, otherwise computed now.
-Tensor cook(const Shape& shape, DType type, std::shared_ptr<const Recipe> recipe);
+/// A tensor (N,C,H,W), channels last, of x's type and device: under a Fusion with the recipe, otherwise
+/// computed now.
+Tensor cook(const Tensor& x, const Shape& shape, std::shared_ptr<const Recipe> recipe);
 
 /// x followed by a step, if x holds a recipe that the step can join and all operands fit; nothing otherwise.
 std::optional<Tensor> joined(const Tensor& x, Step step);

@@ -4,13 +4,13 @@
 #include <utility>
 
 #include "grapnel/engine/block_cache.h"
+#include "grapnel/engine/device_memory.h"
 #include "grapnel/engine/error.h"
 #include "grapnel/engine/pool.h"
 
 namespace grapnel {
 Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(device) {
-  if (device.kind != Device::Kind::cpu) throw NameError("this build has no kernels for " + to_string(device));
-  data_ = bytes <= kInline ? inline_ : BlockCache::instance().take(bytes);
+  take();
 }
 
 Storage::Storage(void* data, std::size_t bytes, std::function<void()> release)
@@ -20,26 +20,38 @@ Storage::~Storage() {
   if (release_)
     release_();
   else if (data_ != inline_ && data_ != nullptr)
-    BlockCache::instance().give(data_, bytes_);
+    give_memory(device_, data_, bytes_);
 }
 
-std::shared_ptr<Storage> Storage::derived(std::string_view key,
-                                          const std::function<std::shared_ptr<Storage>()>& make) {
+void Storage::take() const {
+  const bool fits_inline = bytes_ <= kInline && device_.kind == Device::Kind::cpu;
+  data_ = fits_inline ? inline_ : take_memory(device_, bytes_);
+}
+
+std::shared_ptr<Storage> Storage::derived(std::string_view key, std::size_t bytes,
+                                          const std::function<void(void* buffer)>& fill) {
   std::lock_guard lock(derived_mutex_);
   const std::uint64_t now = version();
   std::erase_if(derived_, [&](const Derived& entry) { return entry.version != now; });
   for (Derived& entry : derived_) {
     if (entry.key != key) continue;
-    if (!entry.buffer) entry.buffer = make();
+    if (!entry.buffer) {
+      // Not from the pool: the next run of the same network would miss the block.
+      auto buffer = std::make_shared<Storage>(bytes, device_);
+      fill(buffer->data());
+      entry.buffer = std::move(buffer);
+    }
     return entry.buffer;
   }
-  derived_.push_back({std::string(key), now, nullptr});
+  derived_.push_back({PoolString(key), now, nullptr});
   has_derived_.store(true, std::memory_order_relaxed);
-  return make();
+  auto buffer = make_pooled<Storage>(bytes, device_);
+  fill(buffer->data());
+  return buffer;
 }
 
 void Storage::drop_derived() {
-  std::vector<Derived> old;  // freed without the lock
+  PoolVector<Derived> old;  // freed without the lock
   std::lock_guard lock(derived_mutex_);
   old.swap(derived_);
   has_derived_.store(false, std::memory_order_relaxed);

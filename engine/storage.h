@@ -6,7 +6,6 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <string_view>
 #include <vector>
 
@@ -25,20 +24,21 @@ class Recipe;
 class Storage {
  public:
   /// Uninitialised memory, 64-byte aligned (16 up to 64 bytes), from a caching allocator. Throws Error when
-  /// memory is exhausted.
+  /// memory is exhausted, DeviceError for a device that cannot be used.
   explicit Storage(std::size_t bytes, Device device = {});
 
   /// Memory owned by somebody else; `release` runs when the last tensor lets go.
   Storage(void* data, std::size_t bytes, std::function<void()> release);
 
   /// Memory that is taken, and filled by `recipe` (recipe.h), when somebody first asks for it.
-  Storage(const Shape& shape, DType type, std::shared_ptr<const Recipe> recipe);
+  Storage(const Shape& shape, DType type, Device device, std::shared_ptr<const Recipe> recipe);
 
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
-  /// For reading and writing: what is going to be computed from the content is computed first.
+  /// An address on device(). For reading and writing: what is going to be computed from the content is
+  /// computed first.
   void* data() const {
     if (readers_.load(std::memory_order_relaxed) != 0) run_readers();
     return read();
@@ -60,15 +60,15 @@ class Storage {
     if (has_derived_.load(std::memory_order_relaxed)) drop_derived();
   }
 
-  /// The buffer derived from this content under `key` (any bytes), made by `make`. It is kept from the second
-  /// time on: what is used once for each content, as packed weights are while a network trains, takes no
-  /// memory in between. Safe from several threads.
-  std::shared_ptr<Storage> derived(std::string_view key,
-                                   const std::function<std::shared_ptr<Storage>()>& make);
+  /// The `bytes` bytes derived from this content under `key` (any bytes), written by `fill`. They are kept
+  /// from the second time on: what is used once for each content, as packed weights are while a network
+  /// trains, takes no memory in between. Safe from several threads.
+  std::shared_ptr<Storage> derived(std::string_view key, std::size_t bytes,
+                                   const std::function<void(void* buffer)>& fill);
 
  private:
   struct Derived {
-    std::string key;
+    PoolString key;
     std::uint64_t version;
     std::shared_ptr<Storage> buffer;
   };
@@ -84,6 +84,7 @@ class Storage {
 
   static constexpr std::size_t kInline = 64;
 
+  void take() const;
   void drop_derived();
   void fill() const;
   void run_readers() const;
@@ -95,7 +96,7 @@ class Storage {
   std::function<void()> release_;
   std::atomic<std::uint64_t> version_{0};
   std::mutex derived_mutex_;
-  std::vector<Derived> derived_;
+  PoolVector<Derived> derived_;
   std::atomic<bool> has_derived_{false};
   mutable std::atomic<bool> waiting_{false};  // the content is to come
   mutable std::atomic<int> readers_{0};       // steps of recipes that will read the content

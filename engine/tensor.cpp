@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "grapnel/engine/backend.h"
+#include "grapnel/engine/device_memory.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/ops.h"
 #include "grapnel/engine/pool.h"
@@ -26,32 +27,54 @@ std::shared_ptr<TensorImpl> make_impl(std::shared_ptr<Storage> storage, std::int
   return impl;
 }
 
+void copy_across(const Tensor& dst, const Tensor& src, const Strides& src_strides);
+
 /// dst = convert(src) for equal shapes, without any record.
 void copy_elements(const Tensor& dst, const Tensor& src, const Strides& src_strides) {
   if (dst.numel() == 0) return;
+  if (dst.device() != src.device()) return copy_across(dst, src, src_strides);
   const Strides* strides[] = {&dst.strides(), &src_strides};
-  backend().copy(make_loops<2>(dst.shape(), strides), dst.raw_data(), dst.dtype(), src.raw_data(),
-                 src.dtype());
+  on_device("copy", [&] {
+    backend(dst.device())
+        .copy(make_loops<2>(dst.shape(), strides), dst.raw_data(), dst.dtype(), src.raw_data(), src.dtype());
+  });
 }
 
-Tensor converted(const Tensor& x, DType type, MemoryFormat format) {
-  Tensor out = Tensor::empty(x.shape(), type, format);
+/// The same between devices: converted and made dense where it was, then carried over in one piece.
+void copy_across(const Tensor& dst, const Tensor& src, const Strides& src_strides) {
+  const MemoryFormat format = dst.suggested_format();
+  const Strides dense = dense_strides(dst.shape(), format);
+  Tensor sent = src, received = dst;
+  if (src.dtype() != dst.dtype() || src_strides != dense) {
+    sent = Tensor::empty(dst.shape(), dst.dtype(), format, src.device());
+    copy_elements(sent, src, src_strides);
+  }
+  if (dst.strides() != dense) received = dst.new_empty(dst.shape(), format);
+  copy_memory(dst.device(), received.raw_data(), src.device(), sent.raw_data(),
+              static_cast<std::size_t>(dst.numel()) * item_size(dst.dtype()));
+  if (!received.is_same(dst)) copy_elements(dst, received, received.strides());
+}
+
+/// The gradient comes back to where x is.
+Tensor converted(const Tensor& x, DType type, MemoryFormat format, Device device) {
+  Tensor out = Tensor::empty(x.shape(), type, format, device);
   copy_elements(out, x, x.strides());
-  return record("copy", out, {x}, {}, [](const Backward& ctx) -> Tensors { return {ctx.grad()}; });
+  return record("copy", out, {x}, {},
+                [home = x.device()](const Backward& ctx) -> Tensors { return {ctx.grad().to(home)}; });
 }
 
 }  // namespace
 
-Tensor Tensor::empty(const Shape& shape, DType type, MemoryFormat format) {
+Tensor Tensor::empty(const Shape& shape, DType type, MemoryFormat format, Device device) {
   std::int64_t bytes;
   if (__builtin_mul_overflow(grapnel::numel(shape), static_cast<std::int64_t>(item_size(type)), &bytes))
     throw ShapeError("a tensor of shape " + grapnel::to_string(shape) + " is too large");
-  auto storage = make_pooled<Storage>(static_cast<std::size_t>(bytes));
+  auto storage = make_pooled<Storage>(static_cast<std::size_t>(bytes), device);
   return Tensor(make_impl(std::move(storage), 0, shape, dense_strides(shape, format), type));
 }
 
-Tensor Tensor::full(const Shape& shape, double value, DType type) {
-  Tensor tensor = empty(shape, type);
+Tensor Tensor::full(const Shape& shape, double value, DType type, Device device) {
+  Tensor tensor = empty(shape, type, MemoryFormat::contiguous, device);
   NoGrad guard;
   tensor.fill_(value);
   return tensor;
@@ -204,27 +227,32 @@ T* Tensor::data() const {
 double Tensor::item() const {
   if (numel() != 1)
     throw ShapeError("item: expected one element, the tensor has shape " + grapnel::to_string(shape()));
-  return to_vector<double>()[0];
+  NoGrad guard;
+  return *to(Device::cpu()).to(DType::float64).data<double>();
 }
 
 template <class T>
 std::vector<T> Tensor::to_vector() const {
   NoGrad guard;
-  Tensor dense = to(dtype_of<T>()).contiguous();
+  Tensor dense = to(Device::cpu()).to(dtype_of<T>()).contiguous();
   const T* values = dense.template data<T>();
   return std::vector<T>(values, values + dense.numel());
 }
 
 Tensor Tensor::to(DType type) const {
-  return type == dtype() ? *this : converted(*this, type, suggested_format());
+  return type == dtype() ? *this : converted(*this, type, suggested_format(), device());
+}
+
+Tensor Tensor::to(Device device) const {
+  return device == this->device() ? *this : converted(*this, dtype(), suggested_format(), device);
 }
 
 Tensor Tensor::contiguous(MemoryFormat format) const {
-  return is_contiguous(format) ? *this : converted(*this, dtype(), format);
+  return is_contiguous(format) ? *this : converted(*this, dtype(), format, device());
 }
 
 Tensor Tensor::clone() const {
-  return converted(*this, dtype(), suggested_format());
+  return converted(*this, dtype(), suggested_format(), device());
 }
 
 const Tensor& Tensor::copy_(const Tensor& source) const {
@@ -235,19 +263,23 @@ const Tensor& Tensor::copy_(const Tensor& source) const {
   // A source in the same memory is read in full before anything is written.
   const Tensor values = source.storage() == storage() && !source.is_same(*this) ? source.clone() : source;
   copy_elements(*this, values, broadcast_strides(values, shape()));
-  return record_inplace("copy_", *this, {source}, {}, [](const Backward& ctx) -> Tensors {
-    return {Tensor(), ctx.grad()};
-  });
+  return record_inplace("copy_", *this, {source}, {},
+                        [home = source.device()](const Backward& ctx) -> Tensors {
+                          return {Tensor(), ctx.grad().to(home)};
+                        });
 }
 
 const Tensor& Tensor::fill_(double value) const {
   check_inplace("fill_", *this);
-  Storage one(sizeof value);
-  *static_cast<double*>(one.data()) = value;
   if (numel() > 0) {
+    Storage one(sizeof value, device());
+    copy_memory(device(), one.data(), Device::cpu(), &value, sizeof value);
     const Strides zero(rank(), 0);
     const Strides* strides[] = {&this->strides(), &zero};
-    backend().copy(make_loops<2>(shape(), strides), raw_data(), dtype(), one.data(), DType::float64);
+    on_device("fill_", [&] {
+      backend(device()).copy(make_loops<2>(shape(), strides), raw_data(), dtype(), one.data(),
+                             DType::float64);
+    });
   }
   return record_inplace("fill_", *this, {}, {}, [](const Backward&) -> Tensors { return {Tensor()}; });
 }

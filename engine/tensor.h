@@ -43,10 +43,14 @@ class Tensor {
 
   // --- making one ---
   static Tensor empty(const Shape& shape, DType type = DType::float32,
-                      MemoryFormat format = MemoryFormat::contiguous);
-  static Tensor full(const Shape& shape, double value, DType type = DType::float32);
-  static Tensor zeros(const Shape& shape, DType type = DType::float32) { return full(shape, 0, type); }
-  static Tensor ones(const Shape& shape, DType type = DType::float32) { return full(shape, 1, type); }
+                      MemoryFormat format = MemoryFormat::contiguous, Device device = {});
+  static Tensor full(const Shape& shape, double value, DType type = DType::float32, Device device = {});
+  static Tensor zeros(const Shape& shape, DType type = DType::float32, Device device = {}) {
+    return full(shape, 0, type, device);
+  }
+  static Tensor ones(const Shape& shape, DType type = DType::float32, Device device = {}) {
+    return full(shape, 1, type, device);
+  }
   static Tensor scalar(double value, DType type = DType::float32) { return full({}, value, type); }
   /// 0, 1, ..., count-1.
   static Tensor arange(std::int64_t count, DType type = DType::float32);
@@ -67,6 +71,13 @@ class Tensor {
   static Tensor view_of(std::shared_ptr<Storage> storage, std::int64_t offset, const Shape& shape,
                         const Strides& strides, DType type);
 
+  // --- making another of its type, on its device ---
+  Tensor new_empty(const Shape& shape, MemoryFormat format = MemoryFormat::contiguous) const {
+    return empty(shape, dtype(), format, device());
+  }
+  Tensor new_zeros(const Shape& shape) const { return zeros(shape, dtype(), device()); }
+  Tensor new_ones(const Shape& shape) const { return ones(shape, dtype(), device()); }
+
   // --- looking at it ---
   bool defined() const { return impl_ != nullptr; }
   const Shape& shape() const;
@@ -82,8 +93,8 @@ class Tensor {
   bool is_contiguous(MemoryFormat format = MemoryFormat::contiguous) const;
   /// channels_last if rank 4 and dense in that order and not also row-major; contiguous otherwise.
   MemoryFormat suggested_format() const;
-  /// First element. Throws TypeError if T is not the element type. Const like a pointer: the elements are
-  /// not.
+  /// Address of the first element, on device(): read what is not on the CPU through to_vector, item or
+  /// to(Device). Throws TypeError if T is not the element type. Const like a pointer: the elements are not.
   template <class T>
   T* data() const;
   void* raw_data() const;
@@ -100,6 +111,8 @@ class Tensor {
   // --- other forms (differentiable) ---
   /// Itself if it has this type already.
   Tensor to(DType type) const;
+  /// Itself if it is there already, else a copy in the same order. Throws DeviceError.
+  Tensor to(Device device) const;
   /// Itself if dense in this format already, else a copy.
   Tensor contiguous(MemoryFormat format = MemoryFormat::contiguous) const;
   Tensor clone() const;
@@ -129,9 +142,9 @@ class Tensor {
   Tensor grad() const;
   /// Sets or, with an unset tensor, clears the gradient. Throws on another shape, type or device.
   void set_grad(const Tensor& gradient) const;
-  /// A leaf sees the memory of `value` from now on, of the same shape, type and device, and keeps its
-  /// gradient and hooks. What a graph saved of it, and its views, stay with the former memory. Throws
-  /// ShapeError, TypeError, or AutogradError on a view or a non-leaf.
+  /// A leaf sees the memory of `value` from now on, of the same shape and type, and keeps its gradient (moved
+  /// along to another device) and hooks. What a graph saved of it, and its views, stay with the former
+  /// memory. Throws ShapeError, TypeError, or AutogradError on a view or a non-leaf.
   const Tensor& set_data(const Tensor& value) const;
   /// Accumulates d(this)/d(leaf) into every leaf's grad. See backward.h.
   void backward(const Tensor& gradient = {}, bool retain_graph = false, bool create_graph = false) const;

@@ -81,6 +81,9 @@ Tensor Tensor::grad() const {
 
 void Tensor::set_grad(const Tensor& gradient) const {
   check_set();
+  if (gradient.defined() && gradient.device() != device())
+    throw DeviceError("set_grad: a tensor on " + grapnel::to_string(device()) +
+                      " cannot take a gradient on " + grapnel::to_string(gradient.device()));
   if (gradient.defined() && (gradient.shape() != shape() || gradient.dtype() != dtype()))
     throw ShapeError("set_grad: a tensor of type " + std::string(name(dtype())) + " and shape " +
                      grapnel::to_string(shape()) + " cannot take a gradient of type " +
@@ -94,14 +97,15 @@ const Tensor& Tensor::set_data(const Tensor& value) const {
   if (value.shape() != shape())
     throw ShapeError("set_data: a tensor of shape " + grapnel::to_string(shape()) +
                      " cannot take the data of one of shape " + grapnel::to_string(value.shape()));
-  if (value.dtype() != dtype() || value.device() != device())
-    throw TypeError("set_data: a tensor of type " + std::string(name(dtype())) + " on " +
-                    grapnel::to_string(device()) + " cannot take the data of one of type " +
-                    std::string(name(value.dtype())) + " on " + grapnel::to_string(value.device()));
+  if (value.dtype() != dtype())
+    throw TypeError("set_data: a tensor of type " + std::string(name(dtype())) +
+                    " cannot take the data of one of type " + std::string(name(value.dtype())));
   if (impl_->view || !is_leaf())
     throw AutogradError("set_data: only a leaf can take other data, and this is " +
                         std::string(impl_->view ? "a view" : "the result of an operation") +
                         "; use copy_, or detach it first");
+  if (value.device() != device() && grad().defined())
+    impl_->autograd.grad = grad().detach().to(value.device());
   impl_->storage = value.storage();
   impl_->offset = value.storage_offset();
   impl_->strides = value.strides();

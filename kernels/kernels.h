@@ -192,6 +192,18 @@ struct FloatKernels {
   void (*channel_blend)(std::int64_t rows, std::int64_t channels, T* dx, const T* dy, const T* x,
                         const T* mean, const T* a, const T* b, const T* d);
 
+  // Batch norm as y = scale x + shift: scale = weight / sqrt(variance + eps), shift = bias - scale * mean.
+  // weight and bias may be null: 1 and 0.
+  void (*channel_affine)(std::int64_t channels, double eps, T* scale, T* shift, const T* mean,
+                         const T* variance, const T* weight, const T* bias);
+  // Of its gradients, with s = 1 / sqrt(variance + eps): dweight = s dot, and for channel_blend a = s weight,
+  // b = -a s^2 dot / rows and d = -a sum_dy / rows, or 0 unless training.
+  void (*channel_factors)(std::int64_t rows, std::int64_t channels, double eps, bool training, T* dweight,
+                          T* a, T* b, T* d, const T* sum_dy, const T* dot, const T* variance,
+                          const T* weight);
+  // running = (1 - momentum) running + momentum * factor * batch
+  void (*channel_average)(std::int64_t channels, double momentum, double factor, T* running, const T* batch);
+
   // Row-wise over dense x (rows, columns), maximum subtracted first.
   void (*softmax)(std::int64_t rows, std::int64_t columns, T* y, const T* x);
   void (*log_softmax)(std::int64_t rows, std::int64_t columns, T* y, const T* x);

@@ -29,7 +29,7 @@ Adam::Adam(const Groups& groups, bool decoupled)
 void Adam::update(std::size_t group, const Tensor& parameter, const Tensor& gradient, History& history) {
   const AdamOptions& set = options(group);
   for (Tensor& slot : history.slots)
-    if (!slot.defined()) slot = Tensor::zeros(parameter.shape(), parameter.dtype());
+    if (!slot.defined()) slot = parameter.new_zeros(parameter.shape());
   const auto t = static_cast<double>(history.step);
   const auto [beta1, beta2] = set.betas;
   const kernels::AdamStep step{set.lr,
@@ -40,9 +40,9 @@ void Adam::update(std::size_t group, const Tensor& parameter, const Tensor& grad
                                decoupled_,
                                1 - std::pow(beta1, t),
                                1 - std::pow(beta2, t)};
-  dispatch("Adam", parameter, [&]<class T>(T) {
-    kernels_of<T>().adam(step, parameter.numel(), parameter.data<T>(), gradient.data<T>(),
-                         history.slots[0].data<T>(), history.slots[1].data<T>());
+  dispatch("Adam", parameter, [&]<class T>(const kernels::FloatKernels<T>& table) {
+    table.adam(step, parameter.numel(), parameter.data<T>(), gradient.data<T>(), history.slots[0].data<T>(),
+               history.slots[1].data<T>());
   });
 }
 

@@ -154,6 +154,16 @@ void Module::to(DType type) {
       }
 }
 
+void Module::to(Device device) {
+  std::unordered_map<const TensorImpl*, std::pair<Tensor, Tensor>> moves;
+  for (const auto& [path, module] : named_modules())
+    for (const NamedSlots* slots : {&module->parameters_, &module->buffers_})
+      for (const auto& [name, slot] : *slots)
+        if (slot->defined() && is_floating(slot->dtype()) && slot->device() != device)
+          moves.try_emplace(slot->impl().get(), *slot, slot->detach().to(device));
+  for (const auto& [impl, move] : moves) move.first.set_data(move.second);
+}
+
 void Module::set_requires_grad(bool requires_grad) {
   for (const Tensor& parameter : parameters()) parameter.set_requires_grad(requires_grad);
 }

@@ -61,6 +61,9 @@ class Module : public std::enable_shared_from_this<Module> {
   void eval() { train(false); }
   /// Converts all floating parameters and buffers in place (their gradients are dropped).
   void to(DType type);
+  /// Moves all floating parameters, their gradients, and floating buffers; counters stay where they are. The
+  /// tensors stay the same ones: optimizers and hooks keep working. All or nothing. Throws DeviceError.
+  void to(Device device);
   void set_requires_grad(bool requires_grad);
   void zero_grad();
 

@@ -52,6 +52,8 @@ void Optimizer::step() {
       if (!gradient.defined()) continue;
       ++histories_[i].step;
       const Tensor rows = parameter.contiguous();  // itself, but for unusual strides
+      for (Tensor& slot : histories_[i].slots)
+        if (slot.defined()) slot = slot.to(gradient.device());  // the network may have moved
       update(group_of_[i], rows, gradient.contiguous(), histories_[i]);
       if (rows.is_same(parameter))
         parameter.storage()->bump_version();

@@ -95,9 +95,9 @@ void Optimizer::load_state(const NamedTensors& state) {
     }
   }
   reader.finish();
-  for (History& history : histories)
-    for (Tensor& slot : history.slots)
-      if (slot.defined()) slot = Tensor::empty(slot.shape(), slot.dtype()).copy_(slot);
+  for (std::size_t i = 0; i < histories.size(); ++i)
+    for (Tensor& slot : histories[i].slots)
+      if (slot.defined()) slot = parameters_[i].new_empty(slot.shape()).copy_(slot);
   for (std::size_t group = 0; group < group_count(); ++group) set_lr(group, lrs[group]);
   initial_lrs_ = std::move(initial_lrs);
   histories_ = std::move(histories);

@@ -28,14 +28,14 @@ void SGD::update(std::size_t group, const Tensor& parameter, const Tensor& gradi
   if (keeps_slots(group)) {
     Tensor& kept = history.slots[0];
     if (!kept.defined()) {
-      kept = Tensor::zeros(parameter.shape(), parameter.dtype());
+      kept = parameter.new_zeros(parameter.shape());
       step.dampening = 0;  // so that v becomes g
     }
     velocity = kept;
   }
-  dispatch("SGD", parameter, [&]<class T>(T) {
-    kernels_of<T>().sgd(step, parameter.numel(), parameter.data<T>(), gradient.data<T>(),
-                        velocity.defined() ? velocity.data<T>() : nullptr);
+  dispatch("SGD", parameter, [&]<class T>(const kernels::FloatKernels<T>& table) {
+    table.sgd(step, parameter.numel(), parameter.data<T>(), gradient.data<T>(),
+              velocity.defined() ? velocity.data<T>() : nullptr);
   });
 }
 

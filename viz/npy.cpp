@@ -219,7 +219,7 @@ Tensor read_npy(const std::filesystem::path& path) {
 
 std::vector<std::uint8_t> encode_npy(const Tensor& tensor) {
   const NoGrad guard;
-  const Tensor dense = tensor.contiguous();
+  const Tensor dense = tensor.to(Device::cpu()).contiguous();
   const std::size_t size = static_cast<std::size_t>(dense.numel()) * item_size(dense.dtype());
   std::vector<std::uint8_t> out;
   write_header(out, dense);

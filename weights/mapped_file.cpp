@@ -49,7 +49,9 @@ void MappedFile::map(std::uint64_t size, int flags) {
 void MappedFile::read_into_memory() {
   if (file_ < 0) return;
   map(size_, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED);
+#if defined(MADV_HUGEPAGE)
   madvise(data_, size_, MADV_HUGEPAGE);  // fewer misses in the table of pages; nothing is lost if refused
+#endif
   for (std::uint64_t at = 0; at < size_;) {
     const ssize_t got = pread(file_, data_ + at, size_ - at, static_cast<off_t>(at));
     if (got < 0 && errno == EINTR) continue;

@@ -185,7 +185,7 @@ void write_safetensors(const std::string& path, const NamedTensors& tensors,
   NewFile file(operation, path);
   file.write(header.data(), header.size());
   for (std::size_t i : order) {
-    const Tensor dense = tensors[i].second.detach().contiguous();
+    const Tensor dense = tensors[i].second.detach().to(Device::cpu()).contiguous();
     file.write(dense.raw_data(), byte_count(dense));
   }
   file.finish();

@@ -68,14 +68,14 @@ Tensor dropout(const Tensor& x, double p, bool training, Generator& generator) {
   if (!(p >= 0 && p <= 1))
     throw Error("dropout: the probability is " + std::to_string(p) + ", expected 0 to 1");
   if (!training || p == 0) return x;
-  Tensor mask = Tensor::empty(x.shape(), x.dtype());
+  Tensor mask = Tensor::empty(x.shape(), x.dtype());  // on the CPU: the same numbers on every device
   const double kept = p == 1 ? 0 : 1 / (1 - p);
-  dispatch("dropout", x, [&]<class T>(T) {
+  dispatch("dropout", mask, [&]<class T>(const kernels::FloatKernels<T>&) {
     T* out = mask.data<T>();
     for (std::int64_t i = 0, count = mask.numel(); i < count; ++i)
       out[i] = static_cast<T>(generator.uniform() < p ? 0 : kept);
   });
-  return x * mask;
+  return x * mask.to(x.device());
 }
 
 }  // namespace grapnel

@@ -70,7 +70,7 @@ Tensor pow(const Tensor& a, const Tensor& b) {
   return record("pow", apply_binary("pow", Binary::pow, a, b), {a, b}, {a, b},
                 [](const Backward& ctx) -> Tensors {
                   const Tensor x = ctx.saved(0), y = ctx.saved(1);
-                  const Tensor zero = Tensor::zeros({}, x.dtype());
+                  const Tensor zero = x.new_zeros({});
                   Tensor dx, dy;
                   if (ctx.needs(0)) dx = ctx.grad() * y * pow(x, y - 1.0);
                   if (ctx.needs(1)) dy = ctx.grad() * pow(x, y) * log(x + equal(x, zero));

@@ -2,8 +2,6 @@
 //   y = (x - mean) * s * weight + bias,   s = 1 / sqrt(var + eps).
 // Evaluation uses constants for mean and var, so that y is affine in x. Training uses the batch's own, and
 //   dx = s weight (dy - mean(dy) - xhat mean(dy xhat)),   xhat = (x - mean) s.
-#include <cmath>
-
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/elementwise.h"
@@ -48,32 +46,24 @@ Tensors composed_backward(const Tensor& dy, const Tensor& x, const Tensor& weigh
 
 /// The same in two passes over memory: the sums, then the blend a dy + b (x - mean) + d.
 template <class T>
-Tensors fused_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Statistics& statistics,
-                       bool training, double eps, bool want_dx) {
+Tensors fused_backward(const kernels::FloatKernels<T>& table, const Tensor& dy, const Tensor& x,
+                       const Tensor& weight, const Statistics& statistics, bool training, double eps,
+                       bool want_dx) {
   const std::int64_t rows = rows_of(x), channels = x.size(1);
   const Tensor dy_rows = channels_last(dy), x_rows = channels_last(x);
-  const Tensor sum_dy = Tensor::empty({channels}, x.dtype()), dot = Tensor::empty({channels}, x.dtype());
-  const auto& table = kernels_of<T>();
+  const Tensor sum_dy = x.new_empty({channels}), dot = x.new_empty({channels});
   const T* mean = statistics.mean.data<T>();
   table.channel_dots(rows, channels, sum_dy.data<T>(), dot.data<T>(), dy_rows.data<T>(), x_rows.data<T>(),
                      mean);
 
-  const Tensor dweight = Tensor::empty({channels}, x.dtype());
-  const Tensor a = Tensor::empty({channels}, x.dtype()), b = Tensor::zeros({channels}, x.dtype()),
-               d = Tensor::zeros({channels}, x.dtype());
-  for (std::int64_t c = 0; c < channels; ++c) {
-    const double s = 1 / std::sqrt(static_cast<double>(statistics.variance.data<T>()[c]) + eps);
-    const double dot_c = dot.data<T>()[c], scale = s * (weight.defined() ? weight.data<T>()[c] : T{1});
-    dweight.data<T>()[c] = static_cast<T>(s * dot_c);
-    a.data<T>()[c] = static_cast<T>(scale);
-    if (training) {
-      b.data<T>()[c] = static_cast<T>(-scale * s * s * dot_c / static_cast<double>(rows));
-      d.data<T>()[c] = static_cast<T>(-scale * sum_dy.data<T>()[c] / static_cast<double>(rows));
-    }
-  }
+  const auto vector = [&] { return x.new_empty({channels}); };
+  const Tensor dweight = vector(), a = vector(), b = vector(), d = vector();
+  table.channel_factors(rows, channels, eps, training, dweight.data<T>(), a.data<T>(), b.data<T>(),
+                        d.data<T>(), sum_dy.data<T>(), dot.data<T>(), statistics.variance.data<T>(),
+                        weight.defined() ? weight.data<T>() : nullptr);
   Tensor dx;
   if (want_dx) {
-    dx = Tensor::empty(x.shape(), x.dtype(), MemoryFormat::channels_last);
+    dx = x.new_empty(x.shape(), MemoryFormat::channels_last);
     table.channel_blend(rows, channels, dx.data<T>(), dy_rows.data<T>(), x_rows.data<T>(), mean, a.data<T>(),
                         b.data<T>(), d.data<T>());
   }
@@ -86,17 +76,13 @@ struct Affine {
 };
 
 template <class T>
-Affine affine_of(const Tensor& weight, const Tensor& bias, const Statistics& statistics, double eps) {
+Affine affine_of(const kernels::FloatKernels<T>& table, const Tensor& weight, const Tensor& bias,
+                 const Statistics& statistics, double eps) {
   const Shape channels = statistics.mean.shape();
-  const Affine map{Tensor::empty(channels, statistics.mean.dtype()),
-                   Tensor::empty(channels, statistics.mean.dtype())};
-  for (std::int64_t c = 0; c < channels[0]; ++c) {
-    const double scale = (weight.defined() ? weight.data<T>()[c] : T{1}) /
-                         std::sqrt(static_cast<double>(statistics.variance.data<T>()[c]) + eps);
-    const double shift = (bias.defined() ? bias.data<T>()[c] : T{0}) - scale * statistics.mean.data<T>()[c];
-    map.scale.data<T>()[c] = static_cast<T>(scale);
-    map.shift.data<T>()[c] = static_cast<T>(shift);
-  }
+  const Affine map{statistics.mean.new_empty(channels), statistics.mean.new_empty(channels)};
+  table.channel_affine(channels[0], eps, map.scale.data<T>(), map.shift.data<T>(), statistics.mean.data<T>(),
+                       statistics.variance.data<T>(), weight.defined() ? weight.data<T>() : nullptr,
+                       bias.defined() ? bias.data<T>() : nullptr);
   return map;
 }
 
@@ -107,17 +93,16 @@ Tensor evaluation_input_grad(const Tensor& dy, const Tensor& weight, const Stati
     const Tensor s = pow(per_channel(statistics.variance) + eps, -0.5);
     return dy * (weight.defined() ? s * per_channel(weight) : s);
   }
-  return dispatch("batch_norm", dy, [&]<class T>(T) {
-    return followed(dy, {Step::Kind::scale, affine_of<T>(weight, {}, statistics, eps).scale});
+  return dispatch("batch_norm", dy, [&]<class T>(const kernels::FloatKernels<T>& table) {
+    return followed(dy, {Step::Kind::scale, affine_of(table, weight, {}, statistics, eps).scale});
   });
 }
 
 /// running = (1 - momentum) running + momentum * batch, with the unbiased variance.
 template <class T>
-void update_running(const Tensor& running, const Tensor& batch, double momentum, double factor) {
-  T* out = running.data<T>();
-  for (std::int64_t c = 0; c < running.numel(); ++c)
-    out[c] = static_cast<T>((1 - momentum) * out[c] + momentum * factor * batch.data<T>()[c]);
+void update_running(const kernels::FloatKernels<T>& table, const Tensor& running, const Tensor& batch,
+                    double momentum, double factor) {
+  table.channel_average(running.numel(), momentum, factor, running.data<T>(), batch.data<T>());
   running.storage()->bump_version();
 }
 
@@ -147,17 +132,17 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   Tensor y;
   Statistics statistics{running_mean.defined() ? running_mean.detach() : running_mean,
                         running_var.defined() ? running_var.detach() : running_var};
-  dispatch("batch_norm", x, [&]<class T>(T) {
+  dispatch("batch_norm", x, [&]<class T>(const kernels::FloatKernels<T>& table) {
     if (training) {
-      statistics = {Tensor::empty({channels}, x.dtype()), Tensor::empty({channels}, x.dtype())};
-      kernels_of<T>().channel_moments(rows, channels, statistics.mean.data<T>(),
-                                      statistics.variance.data<T>(), channels_last(x).data<T>());
-      if (running_mean.defined()) update_running<T>(running_mean, statistics.mean, momentum, 1);
+      statistics = {x.new_empty({channels}), x.new_empty({channels})};
+      table.channel_moments(rows, channels, statistics.mean.data<T>(), statistics.variance.data<T>(),
+                            channels_last(x).data<T>());
+      if (running_mean.defined()) update_running(table, running_mean, statistics.mean, momentum, 1);
       if (running_var.defined())
-        update_running<T>(running_var, statistics.variance, momentum,
-                          static_cast<double>(rows) / static_cast<double>(rows - 1));
+        update_running(table, running_var, statistics.variance, momentum,
+                       static_cast<double>(rows) / static_cast<double>(rows - 1));
     }
-    auto [scale, shift] = affine_of<T>(weight, bias, statistics, eps);
+    auto [scale, shift] = affine_of(table, weight, bias, statistics, eps);
     y = followed(x, {Step::Kind::affine, std::move(scale), std::move(shift)});
   });
   const bool keep_x = training || should_record({weight, bias});
@@ -172,8 +157,9 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
         Tensors gradients =
             grad_enabled()
                 ? composed_backward(dy, x_saved, weight_saved, used.mean, used.variance, training, eps)
-                : dispatch("batch_norm", x_saved, [&]<class T>(T) {
-                    return fused_backward<T>(dy, x_saved, weight_saved, used, training, eps, ctx.needs(0));
+                : dispatch("batch_norm", x_saved, [&]<class T>(const kernels::FloatKernels<T>& table) {
+                    return fused_backward(table, dy, x_saved, weight_saved, used, training, eps,
+                                          ctx.needs(0));
                   });
         for (std::size_t i = 0; i < gradients.size(); ++i)
           if (!ctx.needs(i)) gradients[i] = Tensor();

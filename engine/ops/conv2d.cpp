@@ -61,7 +61,8 @@ std::shared_ptr<Storage> packed_weight(const kernels::Conv2d& shape, kernels::Co
                                        const Tensor& weight) {
   // The packing depends on the weight, on stride, dilation and groups, and through the variant on the input's
   // size. Names of variants are literals: their addresses tell them apart.
-  const auto variant = reinterpret_cast<std::intptr_t>(kernels_of<T>().conv2d_variant(shape, pass));
+  const kernels::FloatKernels<T>& table = kernels_of<T>(weight.device());
+  const auto variant = reinterpret_cast<std::intptr_t>(table.conv2d_variant(shape, pass));
   const Shape &sizes = weight.shape(), &strides = weight.strides();
   const std::int64_t key[] = {variant,        static_cast<std::int64_t>(pass),
                               shape.stride_h, shape.stride_w,
@@ -72,13 +73,12 @@ std::shared_ptr<Storage> packed_weight(const kernels::Conv2d& shape, kernels::Co
                               sizes[2],       sizes[3],
                               strides[0],     strides[1],
                               strides[2],     strides[3]};
-  const auto make = [&] {
-    auto buffer = std::make_shared<Storage>(kernels_of<T>().conv2d_packed_size(shape, pass) * sizeof(T));
+  const auto fill = [&](void* packed) {
     const T* values = static_cast<const T*>(weight.storage()->read()) + weight.storage_offset();
-    kernels_of<T>().conv2d_pack(shape, pass, static_cast<T*>(buffer->data()), values, strides.data());
-    return buffer;
+    table.conv2d_pack(shape, pass, static_cast<T*>(packed), values, strides.data());
   };
-  return weight.storage()->derived({reinterpret_cast<const char*>(key), sizeof(key)}, std::ref(make));
+  return weight.storage()->derived({reinterpret_cast<const char*>(key), sizeof(key)},
+                                   table.conv2d_packed_size(shape, pass) * sizeof(T), std::ref(fill));
 }
 
 template std::shared_ptr<Storage> packed_weight<float>(const kernels::Conv2d&, kernels::ConvPass,
@@ -92,12 +92,12 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   check_same_type("conv2d", x, bias);
   if (bias.defined()) check_shape("conv2d", "the bias", bias, {shape.k});
   const Shape y_shape{shape.n, shape.k, shape.oh, shape.ow};
-  const Tensor y = dispatch("conv2d", x, [&]<class T>(T) {
+  const Tensor y = dispatch("conv2d", x, [&]<class T>(const kernels::FloatKernels<T>&) {
     std::shared_ptr<const Recipe> recipe =
         make_pooled<Recipe>(convolution(shape, kernels::ConvPass::forward, x, weight));
     if (bias.defined())
       recipe = make_pooled<Recipe>(std::move(recipe), Step{Step::Kind::affine, {}, bias.contiguous()});
-    return cook(y_shape, x.dtype(), std::move(recipe));
+    return cook(x, y_shape, std::move(recipe));
   });
   const Shape x_shape = x.shape(), weight_shape = weight.shape();
   return record("conv2d", y, {x, weight, bias},
@@ -116,8 +116,8 @@ Tensor conv2d_input_grad(const Shape& x_shape, const Tensor& dy, const Tensor& w
   const kernels::Conv2d shape = describe("conv2d_input_grad", x_shape, weight.shape(), options);
   check_same_type("conv2d_input_grad", dy, weight);
   check_shape("conv2d_input_grad", "the output gradient", dy, {shape.n, shape.k, shape.oh, shape.ow});
-  const Tensor dx = dispatch("conv2d_input_grad", dy, [&]<class T>(T) {
-    return cook(x_shape, dy.dtype(),
+  const Tensor dx = dispatch("conv2d_input_grad", dy, [&]<class T>(const kernels::FloatKernels<T>&) {
+    return cook(dy, x_shape,
                 make_pooled<Recipe>(convolution(shape, kernels::ConvPass::input_grad, dy, weight)));
   });
   const Shape weight_shape = weight.shape();
@@ -135,10 +135,9 @@ Tensor conv2d_weight_grad(const Tensor& x, const Shape& weight_shape, const Tens
   const kernels::Conv2d shape = describe("conv2d_weight_grad", x.shape(), weight_shape, options);
   check_same_type("conv2d_weight_grad", x, dy);
   check_shape("conv2d_weight_grad", "the output gradient", dy, {shape.n, shape.k, shape.oh, shape.ow});
-  Tensor dw = Tensor::empty(weight_shape, x.dtype());
-  dispatch("conv2d_weight_grad", x, [&]<class T>(T) {
-    kernels_of<T>().conv2d_weight_grad(shape, dw.data<T>(), channels_last(x).data<T>(),
-                                       channels_last(dy).data<T>());
+  Tensor dw = x.new_empty(weight_shape);
+  dispatch("conv2d_weight_grad", x, [&]<class T>(const kernels::FloatKernels<T>& table) {
+    table.conv2d_weight_grad(shape, dw.data<T>(), channels_last(x).data<T>(), channels_last(dy).data<T>());
   });
   const Shape x_shape = x.shape();
   return record(

@@ -19,32 +19,31 @@ std::optional<kernels::Loops<Operands>> flat_loops(const Tensor& out, const Rest
 }
 
 void run_unary(const char* name, kernels::Unary op, const Tensor& out, const Tensor& x, double a, double b) {
-  dispatch(name, x, [&]<class T>(T) {
+  dispatch(name, x, [&]<class T>(const kernels::FloatKernels<T>& table) {
     if (x.numel() == 0) return;
     const Strides* strides[] = {&out.strides(), &x.strides()};
     const auto flat = flat_loops<2>(out, x);
-    kernels_of<T>().unary(op, flat ? *flat : make_loops<2>(x.shape(), strides), out.data<T>(), x.data<T>(), a,
-                          b);
+    table.unary(op, flat ? *flat : make_loops<2>(x.shape(), strides), out.data<T>(), x.data<T>(), a, b);
   });
 }
 
 void run_binary(const char* name, kernels::Binary op, const Tensor& out, const Tensor& x, const Tensor& y) {
   check_same_type(name, x, y);
-  dispatch(name, x, [&]<class T>(T) {
+  dispatch(name, x, [&]<class T>(const kernels::FloatKernels<T>& table) {
     if (out.numel() == 0) return;
     if (const auto flat = flat_loops<3>(out, x, y))
-      return kernels_of<T>().binary(op, *flat, out.data<T>(), x.data<T>(), y.data<T>());
+      return table.binary(op, *flat, out.data<T>(), x.data<T>(), y.data<T>());
     const Strides x_strides = broadcast_strides(x, out.shape()),
                   y_strides = broadcast_strides(y, out.shape());
     const Strides* strides[] = {&out.strides(), &x_strides, &y_strides};
-    kernels_of<T>().binary(op, make_loops<3>(out.shape(), strides), out.data<T>(), x.data<T>(), y.data<T>());
+    table.binary(op, make_loops<3>(out.shape(), strides), out.data<T>(), x.data<T>(), y.data<T>());
   });
 }
 
 }  // namespace
 
 Tensor apply_unary(const char* name, kernels::Unary op, const Tensor& x, double a, double b) {
-  Tensor out = Tensor::empty(x.shape(), x.dtype(), x.suggested_format());
+  Tensor out = x.new_empty(x.shape(), x.suggested_format());
   run_unary(name, op, out, x, a, b);
   return out;
 }
@@ -55,7 +54,7 @@ void apply_unary_inplace(const char* name, kernels::Unary op, const Tensor& x, d
 
 Tensor apply_binary(const char* name, kernels::Binary op, const Tensor& x, const Tensor& y) {
   const Shape shape = x.shape() == y.shape() ? x.shape() : broadcast_shapes(name, x.shape(), y.shape());
-  Tensor out = Tensor::empty(shape, x.dtype(), common_format(shape, x, y));
+  Tensor out = x.new_empty(shape, common_format(shape, x, y));
   run_binary(name, op, out, x, y);
   return out;
 }

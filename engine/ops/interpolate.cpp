@@ -7,10 +7,9 @@ namespace {
 
 Tensor resample(const kernels::Interpolate& shape, bool adjoint, const Tensor& x) {
   const char* name = adjoint ? "interpolate_adjoint" : "interpolate";
-  Tensor y = Tensor::empty({shape.n, shape.c, adjoint ? shape.h : shape.oh, adjoint ? shape.w : shape.ow},
-                           x.dtype(), MemoryFormat::channels_last);
-  dispatch(name, x, [&]<class T>(T) {
-    const auto& table = kernels_of<T>();
+  Tensor y = x.new_empty({shape.n, shape.c, adjoint ? shape.h : shape.oh, adjoint ? shape.w : shape.ow},
+                         MemoryFormat::channels_last);
+  dispatch(name, x, [&]<class T>(const kernels::FloatKernels<T>& table) {
     (adjoint ? table.interpolate_adjoint : table.interpolate)(
         shape, y.data<T>(), x.detach().contiguous(MemoryFormat::channels_last).data<T>());
   });

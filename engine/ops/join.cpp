@@ -26,7 +26,7 @@ Tensor cat(const Tensors& parts, std::int64_t dim) {
     if (part.suggested_format() == MemoryFormat::channels_last) format = MemoryFormat::channels_last;
   }
   const auto join_dim = static_cast<std::int64_t>(d);
-  Tensor out = Tensor::empty(shape, parts[0].dtype(), format);
+  Tensor out = parts[0].new_empty(shape, format);
   std::int64_t start = 0;
   for (std::size_t i = 0; i < parts.size(); start += lengths[i], ++i)
     narrow(out, join_dim, start, lengths[i]).copy_(parts[i].detach());
@@ -57,7 +57,7 @@ Tensor pad(const Tensor& x, std::int64_t left, std::int64_t right, std::int64_t 
   columns += left + right;
   if (rows < 0 || columns < 0)
     throw ShapeError("pad: cropping leaves nothing of a tensor of shape " + to_string(x.shape()));
-  Tensor out = Tensor::empty(shape, x.dtype(), x.suggested_format());
+  Tensor out = x.new_empty(shape, x.suggested_format());
   {
     NoGrad guard;
     out.fill_(value);

@@ -1,4 +1,6 @@
 // Losses, composed of recorded operations.
+#include <span>
+
 #include "grapnel/engine/backend.h"
 #include "grapnel/engine/ops.h"
 
@@ -24,7 +26,8 @@ void check_labels(const char* name, const Tensor& scores, const Tensor& labels, 
   if (labels.dtype() != DType::int64 || labels.shape() != Shape{count})
     throw ShapeError(start + "expected " + std::to_string(count) + " int64 labels, got " +
                      std::string(grapnel::name(labels.dtype())) + " of shape " + to_string(labels.shape()));
-  for (std::int64_t label : labels.to_vector<std::int64_t>())
+  const Tensor dense = labels.to(Device::cpu()).contiguous();
+  for (std::int64_t label : std::span(dense.data<std::int64_t>(), static_cast<std::size_t>(count)))
     if (label < 0 || label >= classes)
       throw ShapeError(start + "label " + std::to_string(label) + " is outside 0.." +
                        std::to_string(classes - 1));
@@ -75,7 +78,7 @@ Tensor binary_cross_entropy_with_logits(const Tensor& x, const Tensor& target, L
   if (x.shape() != target.shape())
     throw ShapeError("binary_cross_entropy_with_logits: expected a target for each logit of shape " +
                      to_string(x.shape()) + ", got shape " + to_string(target.shape()));
-  const Tensor both = log_softmax(stack({x, Tensor::zeros(x.shape(), x.dtype())}), 0);
+  const Tensor both = log_softmax(stack({x, x.new_zeros(x.shape())}), 0);
   return reduced(-(target * select(both, 0, 0) + (1 - target) * select(both, 0, 1)), reduction);
 }
 

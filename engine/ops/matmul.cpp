@@ -13,8 +13,8 @@ Tensor multiply(const char* name, const Tensor& a, const Tensor& b, const Tensor
   const std::size_t batch_rank = a.rank() - 2;
   Shape shape = a.shape();
   shape[batch_rank + 1] = b.shape()[batch_rank + 1];
-  Tensor out = Tensor::empty(shape, a.dtype());
-  dispatch(name, a, [&]<class T>(T) {
+  Tensor out = a.new_empty(shape);
+  dispatch(name, a, [&]<class T>(const kernels::FloatKernels<T>& table) {
     kernels::Gemm gemm{};
     gemm.m = shape[batch_rank];
     gemm.n = shape[batch_rank + 1];
@@ -31,8 +31,8 @@ Tensor multiply(const char* name, const Tensor& a, const Tensor& b, const Tensor
         a_offset += rest % shape[d] * a.strides()[d];
         b_offset += rest % shape[d] * b.strides()[d];
       }
-      kernels_of<T>().gemm(gemm, out.data<T>() + i * matrix, a.data<T>() + a_offset, b.data<T>() + b_offset,
-                           bias.defined() ? bias.data<T>() : nullptr);
+      table.gemm(gemm, out.data<T>() + i * matrix, a.data<T>() + a_offset, b.data<T>() + b_offset,
+                 bias.defined() ? bias.data<T>() : nullptr);
     }
   });
   return out;

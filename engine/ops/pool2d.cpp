@@ -54,21 +54,22 @@ Pool2d describe(const char* name, const Tensor& x, const Pool2dOptions& options)
           options.count_include_pad};
 }
 
-Tensor new_output(const Pool2d& p, DType type) {
-  return Tensor::empty({p.n, p.c, p.oh, p.ow}, type, MemoryFormat::channels_last);
+/// Beside `x`, of another type where one is given.
+Tensor new_output(const Pool2d& p, const Tensor& x, std::optional<DType> type = {}) {
+  return Tensor::empty({p.n, p.c, p.oh, p.ow}, type.value_or(x.dtype()), MemoryFormat::channels_last,
+                       x.device());
 }
-Tensor new_input(const Pool2d& p, DType type) {
-  return Tensor::empty({p.n, p.c, p.h, p.w}, type, MemoryFormat::channels_last);
+Tensor new_input(const Pool2d& p, const Tensor& x) {
+  return x.new_empty({p.n, p.c, p.h, p.w}, MemoryFormat::channels_last);
 }
 
 // y = x at the winners and dx = dy scattered to the winners: adjoint to each other.
 Tensor gather_taps(const Pool2d& pool, const Tensor& x, const Tensor& taps);
 
 Tensor scatter_taps(const Pool2d& pool, const Tensor& dy, const Tensor& taps) {
-  Tensor dx = new_input(pool, dy.dtype());
-  dispatch("max_pool2d_scatter", dy, [&]<class T>(T) {
-    kernels_of<T>().max_pool2d_scatter(pool, dx.data<T>(), channels_last(dy).data<T>(),
-                                       taps.data<std::uint8_t>());
+  Tensor dx = new_input(pool, dy);
+  dispatch("max_pool2d_scatter", dy, [&]<class T>(const kernels::FloatKernels<T>& table) {
+    table.max_pool2d_scatter(pool, dx.data<T>(), channels_last(dy).data<T>(), taps.data<std::uint8_t>());
   });
   return record("max_pool2d_scatter", dx, {dy}, {taps}, [pool](const Backward& ctx) -> Tensors {
     return {gather_taps(pool, ctx.grad(), ctx.saved(0))};
@@ -76,10 +77,9 @@ Tensor scatter_taps(const Pool2d& pool, const Tensor& dy, const Tensor& taps) {
 }
 
 Tensor gather_taps(const Pool2d& pool, const Tensor& x, const Tensor& taps) {
-  Tensor y = new_output(pool, x.dtype());
-  dispatch("max_pool2d_gather", x, [&]<class T>(T) {
-    kernels_of<T>().max_pool2d_gather(pool, y.data<T>(), channels_last(x).data<T>(),
-                                      taps.data<std::uint8_t>());
+  Tensor y = new_output(pool, x);
+  dispatch("max_pool2d_gather", x, [&]<class T>(const kernels::FloatKernels<T>& table) {
+    table.max_pool2d_gather(pool, y.data<T>(), channels_last(x).data<T>(), taps.data<std::uint8_t>());
   });
   return record("max_pool2d_gather", y, {x}, {taps}, [pool](const Backward& ctx) -> Tensors {
     return {scatter_taps(pool, ctx.grad(), ctx.saved(0))};
@@ -93,9 +93,8 @@ Tensor average(Average kind, bool adjoint, const Pool2d& pool, const Tensor& x) 
   const char* name = kind == Average::sliding
                          ? (adjoint ? "avg_pool2d_adjoint" : "avg_pool2d")
                          : (adjoint ? "adaptive_avg_pool2d_adjoint" : "adaptive_avg_pool2d");
-  Tensor y = adjoint ? new_input(pool, x.dtype()) : new_output(pool, x.dtype());
-  dispatch(name, x, [&]<class T>(T) {
-    const auto& table = kernels_of<T>();
+  Tensor y = adjoint ? new_input(pool, x) : new_output(pool, x);
+  dispatch(name, x, [&]<class T>(const kernels::FloatKernels<T>& table) {
     const auto kernel = kind == Average::sliding
                             ? (adjoint ? table.avg_pool2d_adjoint : table.avg_pool2d)
                             : (adjoint ? table.adaptive_avg_pool2d_adjoint : table.adaptive_avg_pool2d);
@@ -117,11 +116,11 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
   const bool recording = should_record({x});
   if (!recording)
     if (auto y = joined(x, {Step::Kind::max_pool, {}, {}, {}, {}, pool})) return *std::move(y);
-  Tensor y = new_output(pool, x.dtype());
-  Tensor taps = recording ? new_output(pool, DType::uint8) : Tensor();
-  dispatch("max_pool2d", x, [&]<class T>(T) {
-    kernels_of<T>().max_pool2d(pool, y.data<T>(), recording ? taps.data<std::uint8_t>() : nullptr,
-                               channels_last(x).data<T>());
+  Tensor y = new_output(pool, x);
+  Tensor taps = recording ? new_output(pool, x, DType::uint8) : Tensor();
+  dispatch("max_pool2d", x, [&]<class T>(const kernels::FloatKernels<T>& table) {
+    table.max_pool2d(pool, y.data<T>(), recording ? taps.data<std::uint8_t>() : nullptr,
+                     channels_last(x).data<T>());
   });
   return record("max_pool2d", y, {x}, {taps}, [pool](const Backward& ctx) -> Tensors {
     return {scatter_taps(pool, ctx.grad(), ctx.saved(0))};

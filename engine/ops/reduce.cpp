@@ -24,7 +24,7 @@ Shape reduced_shape(const Shape& shape, const Dims& dims, bool keepdim) {
 Tensor reduce_keepdim(const char* name, kernels::Reduction op, const Tensor& x, const Dims& dims) {
   const Shape shape = reduced_shape(x.shape(), dims, true);
   const MemoryFormat format = x.suggested_format();
-  Tensor out = Tensor::empty(shape, x.dtype(), format);
+  Tensor out = x.new_empty(shape, format);
   if (out.numel() == 0) return out;
   Shape kept = x.shape(), reduced(x.rank(), 1);
   for (std::int64_t d : dims) {
@@ -32,7 +32,7 @@ Tensor reduce_keepdim(const char* name, kernels::Reduction op, const Tensor& x, 
     reduced[dim] = x.shape()[dim];
     kept[dim] = 1;
   }
-  dispatch(name, x, [&]<class T>(T) {
+  dispatch(name, x, [&]<class T>(const kernels::FloatKernels<T>& table) {
     const Strides* kept_strides[] = {&x.strides(), &out.strides()};
     const Strides* reduced_strides[] = {&x.strides(), &x.strides()};
     const auto outer = make_loops<2>(kept, kept_strides), inner = make_loops<2>(reduced, reduced_strides);
@@ -48,7 +48,7 @@ Tensor reduce_keepdim(const char* name, kernels::Reduction op, const Tensor& x, 
       loops.reduced_sizes[d] = inner.sizes[d];
       loops.x_reduced_strides[d] = inner.strides[0][d];
     }
-    kernels_of<T>().reduce(op, loops, out.data<T>(), x.data<T>());
+    table.reduce(op, loops, out.data<T>(), x.data<T>());
   });
   return out;
 }
@@ -97,13 +97,13 @@ Tensor argmax(const Tensor& x, std::int64_t dim, bool keepdim) {
     throw ShapeError("argmax: nothing to choose from in a tensor of shape " + to_string(x.shape()));
   Shape shape = x.shape();
   shape[d] = 1;
-  Tensor index = Tensor::empty(shape, DType::int64);
+  Tensor index = Tensor::empty(shape, DType::int64, MemoryFormat::contiguous, x.device());
   NoGrad guard;
   const Tensor dense = x.contiguous();
   std::int64_t outer = 1, inner = 1;
   for (std::size_t i = 0; i < x.rank(); ++i) (i < d ? outer : inner) *= i == d ? 1 : x.shape()[i];
-  dispatch("argmax", dense, [&]<class T>(T) {
-    kernels_of<T>().argmax(outer, x.shape()[d], inner, index.data<std::int64_t>(), dense.data<T>());
+  dispatch("argmax", dense, [&]<class T>(const kernels::FloatKernels<T>& table) {
+    table.argmax(outer, x.shape()[d], inner, index.data<std::int64_t>(), dense.data<T>());
   });
   return keepdim ? index : drop_dims(index, {static_cast<std::int64_t>(d)});
 }

@@ -10,11 +10,11 @@ Tensor along(const char* name, const Tensor& x, std::size_t dim, bool logarithm)
   if (x.shape()[dim] == 0) return x.detach();
   const auto d = static_cast<std::int64_t>(dim);
   const Tensor rows = transpose(x.detach(), d, -1).contiguous();
-  Tensor out = Tensor::empty(rows.shape(), x.dtype());
-  dispatch(name, x, [&]<class T>(T) {
+  Tensor out = x.new_empty(rows.shape());
+  dispatch(name, x, [&]<class T>(const kernels::FloatKernels<T>& table) {
     const std::int64_t columns = x.shape()[dim];
-    (logarithm ? kernels_of<T>().log_softmax : kernels_of<T>().softmax)(x.numel() / columns, columns,
-                                                                        out.data<T>(), rows.data<T>());
+    (logarithm ? table.log_softmax : table.softmax)(x.numel() / columns, columns, out.data<T>(),
+                                                    rows.data<T>());
   });
   return transpose(out, d, -1).detach();
 }

@@ -158,7 +158,7 @@ Tensor narrow(const Tensor& x, std::int64_t dim, std::int64_t start, std::int64_
         const auto zeros = [&](std::int64_t count) {
           Shape part = dy.shape();
           part[d] = count;
-          return Tensor::zeros(part, dy.dtype());
+          return dy.new_zeros(part);
         };
         return {cat({zeros(start), dy, zeros(size - start - length)}, static_cast<std::int64_t>(d))};
       });
@@ -182,12 +182,14 @@ Tensors record_views(const char* name, const Tensor& x, Tensors views,
     if (ViewInfo* info = view.impl()->view.get()) info->one_of_many = name;
   std::vector<Shape> shapes;
   for (const Tensor& view : views) shapes.push_back(view.shape());
-  return record(name, std::move(views), {x}, {}, [=, type = x.dtype()](const Backward& ctx) -> Tensors {
-    Tensors gradients;
-    for (std::size_t i = 0; i < shapes.size(); ++i)
-      gradients.push_back(ctx.grad(i).defined() ? ctx.grad(i) : Tensor::zeros(shapes[i], type));
-    return {join(gradients, dim)};
-  });
+  return record(
+      name, std::move(views), {x}, {},
+      [=, type = x.dtype(), device = x.device()](const Backward& ctx) -> Tensors {
+        Tensors gradients;
+        for (std::size_t i = 0; i < shapes.size(); ++i)
+          gradients.push_back(ctx.grad(i).defined() ? ctx.grad(i) : Tensor::zeros(shapes[i], type, device));
+        return {join(gradients, dim)};
+      });
 }
 
 }  // namespace

@@ -77,8 +77,17 @@ void channel_dots(std::int64_t rows, std::int64_t channels, float* sum_dy, float
       });
 }
 
+/// What works on a value a channel, once a layer.
+template <class T>
+void fill_vectors(FloatKernels<T>& table) {
+  table.channel_affine = reference::channel_affine<T>;
+  table.channel_factors = reference::channel_factors<T>;
+  table.channel_average = reference::channel_average<T>;
+}
+
 template <const BatchNormRows& kernel>
 void fill(FloatKernels<float>& table) {
+  fill_vectors(table);
   table.channel_moments = channel_moments<kernel>;
   table.channel_epilogue = channel_epilogue<kernel>;
   table.channel_dots = channel_dots<kernel>;
@@ -87,6 +96,7 @@ void fill(FloatKernels<float>& table) {
 
 template <class T>
 void fill_reference(FloatKernels<T>& table) {
+  fill_vectors(table);
   table.channel_moments = reference::channel_moments<T>;
   table.channel_epilogue = reference::channel_epilogue<T>;
   table.channel_dots = reference::channel_dots<T>;

@@ -2,6 +2,7 @@
 // double.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "grapnel/kernels/common/finish.h"
@@ -49,6 +50,36 @@ void channel_blend(std::int64_t rows, std::int64_t channels, T* dx, const T* dy,
     const std::int64_t c = i % channels;
     dx[i] = a[c] * dy[i] + b[c] * (x[i] - mean[c]) + d[c];
   }
+}
+
+template <class T>
+void channel_affine(std::int64_t channels, double eps, T* scale, T* shift, const T* mean, const T* variance,
+                    const T* weight, const T* bias) {
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double s = (weight ? weight[c] : T{1}) / std::sqrt(static_cast<double>(variance[c]) + eps);
+    scale[c] = static_cast<T>(s);
+    shift[c] = static_cast<T>((bias ? bias[c] : T{0}) - s * mean[c]);
+  }
+}
+
+template <class T>
+void channel_factors(std::int64_t rows, std::int64_t channels, double eps, bool training, T* dweight, T* a,
+                     T* b, T* d, const T* sum_dy, const T* dot, const T* variance, const T* weight) {
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double s = 1 / std::sqrt(static_cast<double>(variance[c]) + eps);
+    const double scale = s * (weight ? weight[c] : T{1});
+    const double share = training ? scale / static_cast<double>(rows) : 0;
+    dweight[c] = static_cast<T>(s * dot[c]);
+    a[c] = static_cast<T>(scale);
+    b[c] = static_cast<T>(-share * s * s * dot[c]);
+    d[c] = static_cast<T>(-share * sum_dy[c]);
+  }
+}
+
+template <class T>
+void channel_average(std::int64_t channels, double momentum, double factor, T* running, const T* batch) {
+  for (std::int64_t c = 0; c < channels; ++c)
+    running[c] = static_cast<T>((1 - momentum) * running[c] + momentum * factor * batch[c]);
 }
 
 }  // namespace grapnel::kernels::reference

@@ -13,17 +13,63 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <type_traits>
+
+#include "grapnel/kernels/accelerator.h"
 
 namespace grapnel::device {
 
-/// A kernel of blocks of at most `threads` threads, and a function it calls.
-#define GRAPNEL_KERNEL(threads) static __global__ __launch_bounds__(threads) void
+/// A kernel of blocks of at most so many threads (and, second, how many blocks a multiprocessor should hold
+/// at least), and a function it calls.
+#define GRAPNEL_KERNEL(...) static __global__ __launch_bounds__(__VA_ARGS__) void
 #define GRAPNEL_DEVICE __device__ __forceinline__
+/// Before a loop whose every turn shall have code of its own, so that its arrays stay in registers.
+#define GRAPNEL_UNROLL _Pragma("unroll")
 
 struct Dim {
   unsigned x = 1, y = 1, z = 1;
 };
+
+/// The stream of this host thread, on its current device.
+cudaStream_t current_stream();
+/// Memory of one operation; it goes back, for what is launched later, when this is gone. 0 bytes: null.
+class Workspace {
+ public:
+  /// Throws DeviceFault.
+  explicit Workspace(std::size_t bytes);
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  template <class T>
+  T* of() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  std::size_t bytes_;
+  void* data_;
+};
+
+/// Runs `kernel` over the grid, after everything launched before it. Throws DeviceFault if it cannot start.
+template <class... Parameters, class... Arguments>
+void launch(const char* name, Dim grid, Dim block, std::size_t shared_bytes, void (*kernel)(Parameters...),
+            const Arguments&... arguments) {
+  cudaError_t error = cudaSuccess;
+  if (shared_bytes > 48 * 1024)
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(shared_bytes));
+  if (error == cudaSuccess) {
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(grid.x, grid.y, grid.z);
+    config.blockDim = dim3(block.x, block.y, block.z);
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = current_stream();
+    error = cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
+  }
+  if (error != cudaSuccess) throw kernels::DeviceFault(std::string(name) + ": " + cudaGetErrorString(error));
+}
 
 GRAPNEL_DEVICE Dim thread() {
   return {threadIdx.x, threadIdx.y, threadIdx.z};
@@ -83,10 +129,10 @@ GRAPNEL_DEVICE void store_vector(Place<T> p, std::int64_t i, const Vector<T, cou
   *reinterpret_cast<Vector<T, count>*>(p.data + i) = value;
 }
 
-/// The block's shared memory from a byte on.
+/// The block's shared memory from a byte on; it starts at a multiple of 1024.
 template <class T>
 GRAPNEL_DEVICE Shared<T> shared_memory(std::size_t byte = 0) {
-  extern __shared__ __align__(128) unsigned char memory[];
+  extern __shared__ __align__(1024) unsigned char memory[];
   return {reinterpret_cast<T*>(memory + byte)};
 }
 

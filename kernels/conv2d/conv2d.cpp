@@ -35,42 +35,37 @@ struct Fast {
     if (few || forced() == winograd.four.name) return Tiling::four;
     return best_tiling(kernel, winograd.few, shape, pass);
   }
-  static bool few(const Conv2d& shape, ConvPass pass) { return tiling(shape, pass) == Tiling::few; }
-  /// Null: not by tiles, or by few.
-  static const WinogradMaps* tiles(const Conv2d& shape, ConvPass pass) {
-    const Tiling size = tiling(shape, pass);
-    return size == Tiling::two    ? &winograd.two
-           : size == Tiling::four ? &winograd.four
-           : size == Tiling::six  ? &winograd.six
-                                  : nullptr;
+  /// Of two, four or six.
+  static const WinogradMaps& maps(Tiling tiling) {
+    return tiling == Tiling::two ? winograd.two : tiling == Tiling::four ? winograd.four : winograd.six;
   }
   static const char* variant(const Conv2d& shape, ConvPass pass) {
     if (scatter(shape, pass)) return "scatter";
-    if (few(shape, pass)) return winograd.few.name;
-    const WinogradMaps* maps = tiles(shape, pass);
-    return maps ? maps->name : "direct";
+    const Tiling by = tiling(shape, pass);
+    return by == Tiling::none ? "direct" : by == Tiling::few ? winograd.few.name : maps(by).name;
   }
   static std::size_t packed_size(const Conv2d& shape, ConvPass pass) {
     if (scatter(shape, pass)) return scatter_packed_size(kernel, shape);
-    if (few(shape, pass)) return winograd_few_packed_size(kernel, shape, pass);
-    if (const auto* maps = tiles(shape, pass)) return winograd_packed_size(kernel, *maps, shape, pass);
-    return direct_packed_size(kernel, shape, pass);
+    const Tiling by = tiling(shape, pass);
+    if (by == Tiling::none) return direct_packed_size(kernel, shape, pass);
+    if (by == Tiling::few) return winograd_few_packed_size(kernel, shape, pass);
+    return winograd_packed_size(kernel, maps(by), shape, pass);
   }
   static void pack(const Conv2d& shape, ConvPass pass, float* packed, const float* w,
                    const std::int64_t* w_strides) {
     if (scatter(shape, pass)) return scatter_pack(kernel, shape, packed, w, w_strides);
-    if (few(shape, pass)) return winograd_few_pack(kernel, shape, pass, packed, w, w_strides);
-    if (const auto* maps = tiles(shape, pass))
-      return winograd_pack(kernel, *maps, shape, pass, packed, w, w_strides);
-    direct_pack(kernel, shape, pass, packed, w, w_strides);
+    const Tiling by = tiling(shape, pass);
+    if (by == Tiling::none) return direct_pack(kernel, shape, pass, packed, w, w_strides);
+    if (by == Tiling::few) return winograd_few_pack(kernel, shape, pass, packed, w, w_strides);
+    winograd_pack(kernel, maps(by), shape, pass, packed, w, w_strides);
   }
   static void correlate(const Conv2d& shape, ConvPass pass, float* out, const float* in, const float* packed,
                         const Epilogue<float>& epilogue) {
-    if (few(shape, pass))
+    const Tiling by = tiling(shape, pass);
+    if (by == Tiling::none) return direct_correlate(kernel, shape, pass, out, in, packed, epilogue);
+    if (by == Tiling::few)
       return winograd_few_correlate(kernel, winograd, shape, pass, out, in, packed, epilogue);
-    if (const auto* maps = tiles(shape, pass))
-      return winograd_correlate(kernel, *maps, shape, pass, out, in, packed, epilogue);
-    direct_correlate(kernel, shape, pass, out, in, packed, epilogue);
+    winograd_correlate(kernel, maps(by), shape, pass, out, in, packed, epilogue);
   }
   static void forward(const Conv2d& shape, float* y, const float* x, const float* packed,
                       const Epilogue<float>& epilogue) {
@@ -88,8 +83,8 @@ struct Fast {
     correlate(shape, ConvPass::input_grad, dx, dy, packed, epilogue);
   }
   static void weight_grad(const Conv2d& shape, float* dw, const float* x, const float* dy) {
-    if (const auto* maps = tiles(shape, ConvPass::weight_grad))
-      return winograd_weight_grad(kernel, *maps, shape, dw, x, dy);
+    const Tiling by = tiling(shape, ConvPass::weight_grad);
+    if (by != Tiling::none) return winograd_weight_grad(kernel, maps(by), shape, dw, x, dy);
     direct_weight_grad(kernel, shape, dw, x, dy);
   }
 };

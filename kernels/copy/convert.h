@@ -57,7 +57,7 @@ constexpr std::uint16_t round_to_16_bits(double value) {
   return static_cast<std::uint16_t>(sign | (exact + just_below_half + odd) >> dropped);
 }
 
-inline float to_float(Float16 half) {
+constexpr float to_float(Float16 half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half.bits & 0x8000) << 16,
                       magnitude = half.bits & 0x7fff;
   const std::uint32_t rebias =
@@ -67,13 +67,13 @@ inline float to_float(Float16 half) {
   return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(magnitude < 0x0400 ? subnormal : normal));
 }
 
-inline float to_float(BFloat16 value) {
+constexpr float to_float(BFloat16 value) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
 }
 
 /// A double that rounds to any float format of at most 52 mantissa bits as `value` itself would: beyond 2^53
 /// the bits that do not fit are replaced by one that only says whether there were any.
-inline double sticky_double(std::int64_t value) {
+constexpr double sticky_double(std::int64_t value) {
   constexpr std::int64_t kExact = std::int64_t{1} << 53, kDropped = 2048;
   if (value >= -kExact && value <= kExact) return static_cast<double>(value);
   const std::int64_t kept = value / kDropped, sticky = value % kDropped != 0 ? (value < 0 ? -1 : 1) : 0;
@@ -81,14 +81,14 @@ inline double sticky_double(std::int64_t value) {
 }
 
 /// Truncates toward zero; NaN and what int64 cannot hold give its minimum, as the x86 instruction does.
-inline std::int64_t truncate(double value) {
+constexpr std::int64_t truncate(double value) {
   constexpr double kLimit = 0x1p63;
   if (!(value >= -kLimit && value < kLimit)) return std::numeric_limits<std::int64_t>::min();
   return static_cast<std::int64_t>(value);
 }
 
 template <class To, class From>
-To convert(From value) {
+constexpr To convert(From value) {
   constexpr bool from_integer = std::is_integral_v<From>;
   if constexpr (std::is_same_v<To, From>) {
     return value;
@@ -115,7 +115,7 @@ To convert(From value) {
 
 /// Calls use(T{}) with the C++ type that stands for `type`.
 template <class Use>
-void with_type(DType type, const Use& use) {
+constexpr void with_type(DType type, const Use& use) {
   switch (type) {
     case DType::float32:
       return use(float{});

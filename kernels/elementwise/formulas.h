@@ -9,49 +9,54 @@
 
 #include "grapnel/kernels/kernels.h"
 
+/// How the functions below are declared; code for GPUs says it otherwise.
+#ifndef GRAPNEL_FORMULA
+#define GRAPNEL_FORMULA inline
+#endif
+
 namespace grapnel::kernels {
 namespace {
 
-inline float exp_of(float x) {
+GRAPNEL_FORMULA float exp_of(float x) {
   return expf(x);
 }
-inline double exp_of(double x) {
+GRAPNEL_FORMULA double exp_of(double x) {
   return ::exp(x);
 }
-inline float log_of(float x) {
+GRAPNEL_FORMULA float log_of(float x) {
   return logf(x);
 }
-inline double log_of(double x) {
+GRAPNEL_FORMULA double log_of(double x) {
   return ::log(x);
 }
-inline float tanh_of(float x) {
+GRAPNEL_FORMULA float tanh_of(float x) {
   return tanhf(x);
 }
-inline double tanh_of(double x) {
+GRAPNEL_FORMULA double tanh_of(double x) {
   return ::tanh(x);
 }
-inline float pow_of(float x, float y) {
+GRAPNEL_FORMULA float pow_of(float x, float y) {
   return powf(x, y);
 }
-inline double pow_of(double x, double y) {
+GRAPNEL_FORMULA double pow_of(double x, double y) {
   return ::pow(x, y);
 }
-inline float sqrt_of(float x) {
+GRAPNEL_FORMULA float sqrt_of(float x) {
   return sqrtf(x);
 }
-inline double sqrt_of(double x) {
+GRAPNEL_FORMULA double sqrt_of(double x) {
   return ::sqrt(x);
 }
-inline float abs_of(float x) {
+GRAPNEL_FORMULA float abs_of(float x) {
   return fabsf(x);
 }
-inline double abs_of(double x) {
+GRAPNEL_FORMULA double abs_of(double x) {
   return ::fabs(x);
 }
 
 /// Calls use(f) with the function T -> T that `op` stands for.
 template <class T, class Use>
-void with_unary(Unary op, double first, double second, const Use& use) {
+GRAPNEL_FORMULA void with_unary(Unary op, double first, double second, const Use& use) {
   const T a = static_cast<T>(first), b = static_cast<T>(second);
   switch (op) {
     case Unary::neg:
@@ -96,7 +101,7 @@ void with_unary(Unary op, double first, double second, const Use& use) {
 
 /// Calls use(f) with the function (T, T) -> T that `op` stands for.
 template <class T, class Use>
-void with_binary(Binary op, const Use& use) {
+GRAPNEL_FORMULA void with_binary(Binary op, const Use& use) {
   switch (op) {
     case Binary::add:
       return use([](T x, T y) { return x + y; });

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <utility>
 
 #include "grapnel/kernels/common/fold_columns.h"
 #include "grapnel/kernels/common/loop_nest.h"
@@ -34,7 +35,10 @@ void normalise(Loops<Operands>& loops) {
     const std::int64_t stride = loops.strides[x][d];
     return stride == 0 ? std::numeric_limits<std::int64_t>::max() : stride;
   };
-  std::stable_sort(order, order + rank, [&](int a, int b) { return weight(a) > weight(b); });
+  // Insertion sort: stable, and std::stable_sort would allocate.
+  for (int i = 1; i < rank; ++i) {
+    for (int j = i; j > 0 && weight(order[j - 1]) < weight(order[j]); --j) std::swap(order[j - 1], order[j]);
+  }
 
   Loops<Operands> merged{};
   for (int i = 0; i < rank; ++i) {

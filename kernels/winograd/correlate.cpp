@@ -1,7 +1,6 @@
-// Forward pass and input gradient. A block of tiles is mapped at once and stays in the second-level cache;
-// for each panel of outputs, the products at all places are made and mapped back before the next panel's.
-// What a panel needs of the packed filters is read in one piece, the next place's on its way while one is
-// multiplied.
+// Forward pass and input gradient. A block of tiles is mapped at once; place by place, its products with all
+// panels of filters are made, then mapped back. What a step multiplies, the block's inputs at one place and
+// one panel's filters, stays in the second-level cache, the next panel's on its way.
 #include "grapnel/kernels/common/finish.h"
 #include "grapnel/kernels/common/scratch.h"
 #include "grapnel/kernels/winograd/tiles.h"
@@ -9,10 +8,8 @@
 namespace grapnel::kernels {
 namespace {
 
-// Floats of mapped inputs and products that a block may take: 1.5 MiB, most of a second-level cache. Smaller
-// blocks read the filters of deep layers once more each.
-constexpr std::int64_t kBlockFloats = 384 * 1024;
-constexpr std::int64_t kMostTiles = 56;
+// Every block reads all filters once, and its inputs and products once each: of 512 channels, 8 MB and 38 MB.
+constexpr std::int64_t kBlockTiles = 56;
 
 class Correlator {
  public:
@@ -25,14 +22,11 @@ class Correlator {
         out_(out),
         in_(in),
         packed_(packed),
-        epilogue_(epilogue) {
-    const std::int64_t per_tile = maps.places() * (s_.inputs + kernel.panel);
-    block_tiles_ = std::clamp<std::int64_t>(kBlockFloats / per_tile, kernel.max_rows, kMostTiles);
-  }
+        epilogue_(epilogue) {}
 
   /// Tiles of all images, panels of outputs.
   void run(Range tiles, Range panels) const {
-    const std::int64_t blocks = ceil_div(tiles.size(), block_tiles_);
+    const std::int64_t blocks = ceil_div(tiles.size(), kBlockTiles);
     for (std::int64_t b = 0; b < blocks; ++b) {
       const Range part = part_of(tiles.size(), b, blocks);
       one_block({tiles.begin + part.begin, tiles.begin + part.end}, panels);
@@ -44,7 +38,8 @@ class Correlator {
     static thread_local Scratch<float> input_scratch, product_scratch;
     const std::int64_t places = maps_.places(), count = tiles.size();
     float* mapped = input_scratch.get(static_cast<std::size_t>(places * count * s_.inputs + s_.inputs));
-    float* products = product_scratch.get(static_cast<std::size_t>(places * count * kernel_.panel));
+    const std::int64_t row = panels.size() * kernel_.panel;
+    float* products = product_scratch.get(static_cast<std::size_t>(places * count * row));
     map_inputs(tiles, mapped, mapped + places * count * s_.inputs);
 
     const std::int64_t groups = ceil_div(count, kernel_.max_rows), no_offset = 0;
@@ -55,26 +50,26 @@ class Correlator {
     tile.a_row = s_.inputs;
     tile.a_run = kRun * s_.inputs;
     tile.a_col = 1;
-    tile.c_row = kernel_.panel;
-    tile.c_run = kRun * kernel_.panel;
+    tile.c_row = row;
+    tile.c_run = kRun * row;
     tile.prefetch_step = ceil_div(kernel_.panel, groups);
-    for (std::int64_t p = panels.begin; p < panels.end; ++p) {
-      const std::int64_t columns = std::min<std::int64_t>(kernel_.panel, s_.outputs - p * kernel_.panel);
-      tile.columns = static_cast<int>(whole_vectors(kernel_, columns));
-      for (std::int64_t place = 0; place < places; ++place) {
-        tile.b = packed_ + (p * places + place) * s_.inputs * kernel_.panel;
-        tile.prefetch = tile.b + s_.inputs * kernel_.panel;
+    const std::int64_t piece = s_.inputs * kernel_.panel, all_panels = ceil_div(s_.outputs, kernel_.panel);
+    for (std::int64_t place = 0; place < places; ++place)
+      for (std::int64_t p = panels.begin; p < panels.end; ++p) {
+        const std::int64_t columns = std::min<std::int64_t>(kernel_.panel, s_.outputs - p * kernel_.panel);
+        tile.columns = static_cast<int>(whole_vectors(kernel_, columns));
+        tile.b = packed_ + (place * all_panels + p) * piece;
+        tile.prefetch = tile.b + piece;
         for (std::int64_t g = 0; g < groups; ++g) {
           const Range rows = part_of(count, g, groups);
           tile.rows = static_cast<int>(rows.size());
           tile.a = mapped + (place * count + rows.begin) * s_.inputs;
-          tile.c = products + (place * count + rows.begin) * kernel_.panel;
+          tile.c = products + (place * count + rows.begin) * row + (p - panels.begin) * kernel_.panel;
           kernel_.tile(tile);
           tile.prefetch += tile.prefetch_step * s_.inputs;
         }
       }
-      map_outputs(tiles, products, p * kernel_.panel, columns);
-    }
+    map_outputs(tiles, panels, products);
   }
 
   void map_inputs(Range tiles, float* mapped, float* zeros) const {
@@ -89,11 +84,12 @@ class Correlator {
     }
   }
 
-  void map_outputs(Range tiles, const float* products, std::int64_t channel, std::int64_t columns) const {
+  void map_outputs(Range tiles, Range panels, const float* products) const {
+    const std::int64_t channel = panels.begin * kernel_.panel, row = panels.size() * kernel_.panel;
     const Epilogue<float> epilogue = from(epilogue_, channel, channel);
-    for (std::int64_t t = tiles.begin; t < tiles.end; ++t, products += kernel_.panel)
-      maps_.output(products, tiles.size() * kernel_.panel, columns, out_ + channel, output_tile(s_, grid_, t),
-                   epilogue);
+    for (std::int64_t t = tiles.begin; t < tiles.end; ++t, products += row)
+      maps_.output(products, tiles.size() * row, std::min(row, s_.outputs - channel), out_ + channel,
+                   output_tile(s_, grid_, t), epilogue);
   }
 
   const MicroKernel& kernel_;
@@ -104,7 +100,6 @@ class Correlator {
   const float* in_;
   const float* packed_;
   const Epilogue<float>& epilogue_;
-  std::int64_t block_tiles_;
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The filters, once per version of the weights: mapped, [panel of outputs][place][input][panel], or for few
+// The filters, once per version of the weights: mapped, [place][panel of outputs][input][panel], or for few
 // tiles as they are, [vector of outputs][input][tap][vector]; zero beyond the outputs.
 #include "grapnel/kernels/common/scratch.h"
 #include "grapnel/kernels/winograd/tiles.h"
@@ -50,11 +50,11 @@ void winograd_pack(const MicroKernel& kernel, const WinogradMaps& maps, const Co
                    float* packed, const float* w, const std::int64_t* w_strides) {
   const WinogradShape s = winograd_shape(shape, pass);
   const std::int64_t width = kernel.panel;
-  for_each_filter(
-      s, pass, width, w, w_strides, [&](std::int64_t panel, std::int64_t input, const float* taps) {
-        maps.filter(taps, width, width, packed + (panel * maps.places() * s.inputs + input) * width,
-                    s.inputs * width);
-      });
+  const std::int64_t piece = s.inputs * width, plane = ceil_div(s.outputs, width) * piece;
+  for_each_filter(s, pass, width, w, w_strides,
+                  [&](std::int64_t panel, std::int64_t input, const float* taps) {
+                    maps.filter(taps, width, width, packed + panel * piece + input * width, plane);
+                  });
 }
 
 std::size_t winograd_few_packed_size(const MicroKernel& kernel, const Conv2d& shape, ConvPass pass) {

@@ -12,8 +12,9 @@ using cuda_host::Dim;
 using cuda_host::Site;
 
 /// A kernel is a function; here an ordinary one.
-#define GRAPNEL_KERNEL(threads) static void
+#define GRAPNEL_KERNEL(...) static void
 #define GRAPNEL_DEVICE inline
+#define GRAPNEL_UNROLL
 
 inline Dim thread() {
   return cuda_host::thread_index();
@@ -75,15 +76,17 @@ std::uintptr_t address(Shared<T> p) {
 template <class Value, class Place>
 Value read(Place p, const Site& site) {
   Value value;
-  std::memcpy(&value,
-              cuda_host::reach(space(p), address(p), sizeof value, alignof(Value), false, false, site),
-              sizeof value);
+  std::memcpy(
+      &value,
+      cuda_host::reach(space(p), address(p), sizeof value, alignof(Value), cuda_host::Access::read, site),
+      sizeof value);
   return value;
 }
 template <class Value, class Place>
 void write(Place p, const Value& value, const Site& site) {
-  std::memcpy(cuda_host::reach(space(p), address(p), sizeof value, alignof(Value), true, false, site), &value,
-              sizeof value);
+  std::memcpy(
+      cuda_host::reach(space(p), address(p), sizeof value, alignof(Value), cuda_host::Access::write, site),
+      &value, sizeof value);
 }
 
 /// A value of each lane in `mask`; what the others would have is unset.
@@ -125,7 +128,7 @@ template <class T>
 T atomic_add(Global<T> p, std::int64_t i, std::type_identity_t<T> value, const Site& site = Site::current()) {
   static_assert(std::is_integral_v<T>, "sums of floats would depend on the order of threads");
   auto* place = static_cast<T*>(cuda_host::reach(cuda_host::Space::global, host::address(p + i), sizeof(T),
-                                                 sizeof(T), true, true, site));
+                                                 sizeof(T), cuda_host::Access::atomic, site));
   const T before = *place;
   *place += value;
   return before;
@@ -259,6 +262,25 @@ inline std::array<float, 4> multiply_bf16(const std::array<std::uint32_t, 4>& a,
       },
       site);
 }
+
+/// Memory of one operation; it goes back, for what is launched later, when this is gone. 0 bytes: null.
+class Workspace {
+ public:
+  /// Throws DeviceFault.
+  explicit Workspace(std::size_t bytes);
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  template <class T>
+  T* of() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  std::size_t bytes_;
+  void* data_;
+};
 
 /// Runs `kernel` over the grid, after everything launched before it. Throws Fault.
 template <class... Parameters, class... Arguments>

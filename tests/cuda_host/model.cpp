@@ -9,15 +9,15 @@
 #include <utility>
 
 #include "cuda_host/fiber.h"
-#include "cuda_host/shadow.h"
 
 namespace grapnel::cuda_host {
-namespace {
 
 std::string place_of(const Site& site) {
   const std::string file = site.file_name();
   return file.substr(file.rfind('/') + 1) + ":" + std::to_string(site.line());
 }
+
+namespace {
 
 /// Global memory by address.
 class Allocations {
@@ -104,7 +104,7 @@ struct Thread {
   Thread(unsigned at, Dim place, std::function<void()> body)
       : number(at), index(place), fiber(std::move(body)) {}
 
-  enum class Wait : std::uint8_t { no, block, named, warp };
+  enum class Wait : std::uint8_t { no, block, named, warp, condition, a_while };
 
   unsigned number;
   Dim index;
@@ -116,8 +116,12 @@ struct Thread {
   std::uint32_t mask = 0;           // of lanes
   std::vector<std::byte> gives;
   std::shared_ptr<const Given> given;
-  std::vector<Copy> copies;               // not yet committed
-  std::vector<std::vector<Copy>> groups;  // under way
+  std::function<bool()> ready;             // of a condition
+  std::function<std::string()> waits_for;  // for people
+  bool asks = false;                       // has stopped in wait_a_while
+  std::uint64_t seen = 0;                  // of the block's progress, when it did
+  std::vector<Copy> copies;                // not yet committed
+  std::vector<std::vector<Copy>> groups;   // under way
   std::map<Line, unsigned> visits;
 };
 
@@ -135,6 +139,7 @@ class Block {
         memory_(shared_bytes),
         copied_to_(shared_bytes),
         shadow_(shared_bytes) {
+    crew_.fences.resize(size.count());
     for (unsigned t = 0; t < size.count(); ++t) {
       const Dim place{t % size.x, t / size.x % size.y, t / size.x / size.y};
       threads_.push_back(std::make_unique<Thread>(t, place, [this] { run_thread(); }));
@@ -151,16 +156,24 @@ class Block {
         if (thread->wait != Thread::Wait::no) continue;
         ran = true;
         current_ = thread.get();
+        const bool asks_again = std::exchange(thread->asks, false);
         thread->fiber.resume();
         if (fault_) throw Fault(*fault_);
+        if (!asks_again || !thread->asks) ++progress_;
       }
-      if (!alive) return;
-      const bool warps_go = let_warps_go(), barriers_go = let_barriers_go();
-      if (!ran && !warps_go && !barriers_go) throw Fault(name(*alive) + ": nobody can go on");
+      if (!alive) {
+        if (part_) part_->block_ends();
+        return;
+      }
+      if (part_ && part_->turn()) ++progress_;
+      const bool warps_go = let_warps_go(), barriers_go = let_barriers_go(), others_go = let_others_go();
+      if (!ran && !warps_go && !barriers_go && !others_go) throw Fault(name(*alive) + ": " + nobody());
     }
   }
 
   void count(Traffic& traffic) const {
+    traffic.global_requests += direct_.global_requests;
+    traffic.global_sectors += direct_.global_sectors;
     for (const auto& [key, request] : requests_) {
       const bool global = request.space == Space::global;
       (global ? traffic.global_requests : traffic.shared_requests) += 1;
@@ -173,6 +186,11 @@ class Block {
   Dim size() const { return size_; }
   Dim index() const { return index_; }
   Thread& current() { return *current_; }
+  Thread& thread(unsigned number) { return *threads_[number]; }
+  std::unique_ptr<Part>& part() { return part_; }
+  Crew& crew() { return crew_; }
+  Traffic& traffic() { return direct_; }
+  std::uint64_t progress() const { return progress_; }
 
   [[noreturn]] void fault(const std::string& what, const Site& site) {
     current_->where = site;
@@ -189,14 +207,24 @@ class Block {
 
   void* reach(Space space, std::uintptr_t at, std::size_t bytes, std::size_t alignment, Access access,
               const Site& site) {
-    const char* where = space == Space::global ? "global memory" : "shared memory";
-    const auto wrong = [&](const std::string& what) {
-      fault(std::string(access == Access::read    ? "read of "
-                        : access == Access::write ? "write to "
-                                                  : "atomic on ") +
-                where + ", " + std::to_string(bytes) + " bytes: " + what,
-            site);
-    };
+    if (space == Space::shared && part_) {
+      const std::string against = part_->refuses(at, bytes);
+      if (!against.empty()) refuse(space, bytes, access, against, site);
+    }
+    void* const memory =
+        reach_as(current_->number, current_->clock, space, at, bytes, alignment, access, site);
+    if (CountTraffic::on()) {
+      const unsigned visit = current_->visits[line_of(site)]++;
+      Request& request = requests_[{current_->number / kWarpSize, line_of(site), visit}];
+      request.space = space;
+      request.lanes.emplace_back(at, bytes);
+    }
+    return memory;
+  }
+
+  void* reach_as(std::uint32_t member, const Clock& clock, Space space, std::uintptr_t at, std::size_t bytes,
+                 std::size_t alignment, Access access, const Site& site) {
+    const auto wrong = [&](const std::string& what) { refuse(space, bytes, access, what, site); };
     Allocations::Place place{&shadow_, at};
     if (space == Space::global) place = allocations().find(at);
     if (!place.shadow || place.at + bytes > place.shadow->bytes()) wrong("out of bounds");
@@ -204,13 +232,9 @@ class Block {
     if (space == Space::shared &&
         std::any_of(&copied_to_[at], &copied_to_[at] + bytes, [](unsigned copies) { return copies > 0; }))
       wrong("a copy that its thread has not waited for is still to write there");
-    const std::string against =
-        place.shadow->access({launch_, number_, current_->number, &current_->clock}, access, place.at, bytes);
+    const Actor actor{launch_, number_, member, &clock, &crew_, space == Space::shared};
+    const std::string against = place.shadow->access(actor, access, place.at, bytes);
     if (!against.empty()) wrong(against);
-    const unsigned visit = current_->visits[line_of(site)]++;
-    Request& request = requests_[{current_->number / kWarpSize, line_of(site), visit}];
-    request.space = space;
-    request.lanes.emplace_back(at, bytes);
     return space == Space::global ? reinterpret_cast<void*>(at) : &memory_[at];
   }
 
@@ -239,11 +263,22 @@ class Block {
       body_();
       for (const auto& group : current_->groups) refuse_to_end(group);
       refuse_to_end(current_->copies);
+      if (part_) part_->thread_ends();
     } catch (const Fault& found) {
       fault_ = found.what();
     } catch (const std::exception& other) {
       fault_ = name(*current_) + ": " + other.what();
     }
+  }
+
+  [[noreturn]] void refuse(Space space, std::size_t bytes, Access access, const std::string& what,
+                           const Site& site) {
+    fault(std::string(access == Access::read    ? "read of "
+                      : access == Access::write ? "write to "
+                                                : "atomic on ") +
+              (space == Space::global ? "global memory" : "shared memory") + ", " + std::to_string(bytes) +
+              " bytes: " + what,
+          site);
   }
 
   void refuse_to_end(const std::vector<Copy>& copies) {
@@ -326,6 +361,33 @@ class Block {
     return true;
   }
 
+  bool let_others_go() {
+    bool any = false;
+    for (const auto& thread : threads_) {
+      const bool asks = thread->wait == Thread::Wait::a_while;
+      if (!asks && thread->wait != Thread::Wait::condition) continue;
+      if (!thread->ready() && !(asks && thread->seen != progress_)) continue;
+      thread->wait = Thread::Wait::no;
+      any = true;
+    }
+    return any;
+  }
+
+  /// Why nobody can go on: what those wait for who can tell.
+  std::string nobody() const {
+    std::map<std::string, std::vector<unsigned>> waiting;
+    for (const auto& thread : threads_)
+      if (thread->wait == Thread::Wait::condition || thread->wait == Thread::Wait::a_while)
+        waiting[thread->waits_for()].push_back(thread->number);
+    std::string result = "nobody can go on";
+    for (const auto& [what, by] : waiting) {
+      result += "; thread " + std::to_string(by.front());
+      if (by.size() > 1) result += " and " + std::to_string(by.size() - 1) + " more";
+      result += " at " + place_of(threads_[by.front()]->where) + " for " + what;
+    }
+    return result;
+  }
+
   std::string name(const Thread& thread) const {
     return std::string(kernel_) + ", block " + std::to_string(number_) + ", thread " +
            std::to_string(thread.number) + ", " + place_of(thread.where);
@@ -343,6 +405,10 @@ class Block {
   Thread* current_ = nullptr;
   std::optional<std::string> fault_;
   std::map<std::tuple<unsigned, Line, unsigned>, Request> requests_;  // by warp, line and visit
+  Traffic direct_;                                                    // counted by the part
+  Crew crew_;
+  std::uint64_t progress_ = 0;  // how often somebody did more than ask again
+  std::unique_ptr<Part> part_;
 };
 
 /// The block that runs, which the functions called by kernels are about.
@@ -407,13 +473,9 @@ unsigned lane() {
   return running->current().number % kWarpSize;
 }
 
-void* reach(Space space, std::uintptr_t at, std::size_t bytes, std::size_t alignment, bool write, bool atomic,
+void* reach(Space space, std::uintptr_t at, std::size_t bytes, std::size_t alignment, Access access,
             const Site& site) {
-  return running->reach(space, at, bytes, alignment,
-                        atomic  ? Access::atomic
-                        : write ? Access::write
-                                : Access::read,
-                        site);
+  return running->reach(space, at, bytes, alignment, access, site);
 }
 
 void wait_for_block(const Site& site) {
@@ -441,7 +503,7 @@ void copy_async(std::uintptr_t shared, std::uintptr_t global, std::size_t bytes,
                 const Site& site) {
   if (bytes != 4 && bytes != 8 && bytes != 16)
     fault("an asynchronous copy of " + std::to_string(bytes) + " bytes, expected 4, 8 or 16", site);
-  if (!zeros) reach(Space::global, global, bytes, bytes, false, false, site);
+  if (!zeros) reach(Space::global, global, bytes, bytes, Access::read, site);
   running->start({shared, global, bytes, zeros, site});
 }
 
@@ -461,6 +523,47 @@ void wait_for_copies(unsigned left) {
 
 void fault(const std::string& what, const Site& site) {
   running->fault(what, site);
+}
+
+std::unique_ptr<Part>& part() {
+  return running->part();
+}
+
+unsigned thread_number() {
+  return running->current().number;
+}
+
+Clock& clock_of(unsigned thread) {
+  return running->thread(thread).clock;
+}
+
+Crew& crew() {
+  return running->crew();
+}
+
+Traffic& traffic() {
+  return running->traffic();
+}
+
+void* reach_as(std::uint32_t member, const Clock& clock, Space space, std::uintptr_t at, std::size_t bytes,
+               std::size_t alignment, Access access, const Site& site) {
+  return running->reach_as(member, clock, space, at, bytes, alignment, access, site);
+}
+
+void wait_until(std::function<bool()> ready, std::function<std::string()> what, const Site& site) {
+  Thread& me = running->current();
+  me.ready = std::move(ready);
+  me.waits_for = std::move(what);
+  running->wait(Thread::Wait::condition, site);
+}
+
+void wait_a_while(std::function<bool()> ready, std::function<std::string()> what, const Site& site) {
+  Thread& me = running->current();
+  me.ready = std::move(ready);
+  me.waits_for = std::move(what);
+  me.asks = true;
+  me.seen = running->progress();
+  running->wait(Thread::Wait::a_while, site);
 }
 
 }  // namespace grapnel::cuda_host

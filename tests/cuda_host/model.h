@@ -6,11 +6,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <source_location>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "cuda_host/shadow.h"
 
 namespace grapnel::cuda_host {
 
@@ -38,6 +41,19 @@ struct Traffic {
   std::uint64_t shared_passes = 0;  // over the 32 banks; one a request and 128 bytes if nothing conflicts
 };
 
+/// While one exists, launches count: that takes as long as all else. Otherwise their Traffic is 0.
+class CountTraffic {
+ public:
+  CountTraffic() { ++count_; }
+  ~CountTraffic() { --count_; }
+  CountTraffic(const CountTraffic&) = delete;
+  CountTraffic& operator=(const CountTraffic&) = delete;
+  static bool on() { return count_ > 0; }
+
+ private:
+  static inline int count_ = 0;
+};
+
 /// Global memory: what a kernel may touch. Its content is unset until somebody writes it.
 void* allocate(std::size_t bytes);
 void release(void* data);
@@ -59,7 +75,7 @@ unsigned lane();
 enum class Space : std::uint8_t { global, shared };
 
 /// The memory behind a checked access.
-void* reach(Space space, std::uintptr_t at, std::size_t bytes, std::size_t alignment, bool write, bool atomic,
+void* reach(Space space, std::uintptr_t at, std::size_t bytes, std::size_t alignment, Access access,
             const Site& site);
 
 /// Until all threads of the block, or `count` of them that name the same barrier, are there.
@@ -79,5 +95,37 @@ void commit_copies();
 void wait_for_copies(unsigned left);
 
 [[noreturn]] void fault(const std::string& what, const Site& site);
+
+// --- for parts of the model with files of their own (hopper.cpp) ---
+
+/// What such a part keeps while a block runs.
+class Part {
+ public:
+  virtual ~Part() = default;
+  /// All threads have run until they wait or end. True if that changes anything for those that wait.
+  virtual bool turn() = 0;
+  /// These throw Fault: the running thread ends; all have ended.
+  virtual void thread_ends() = 0;
+  virtual void block_ends() = 0;
+  /// What is wrong with an ordinary access to shared memory, or nothing.
+  virtual std::string refuses(std::uintptr_t at, std::size_t bytes) const = 0;
+};
+/// Of the running block; null until somebody sets it.
+std::unique_ptr<Part>& part();
+
+unsigned thread_number();
+Clock& clock_of(unsigned thread);
+Crew& crew();
+Traffic& traffic();
+std::string place_of(const Site& site);
+
+/// As reach, for a member of the crew that knows `clock`, and counts no traffic.
+void* reach_as(std::uint32_t member, const Clock& clock, Space space, std::uintptr_t at, std::size_t bytes,
+               std::size_t alignment, Access access, const Site& site);
+
+/// Until `ready`. If nobody can go on, `what` tells what this thread waits for.
+void wait_until(std::function<bool()> ready, std::function<std::string()> what, const Site& site);
+/// The same, but only until others have run; for threads that ask again.
+void wait_a_while(std::function<bool()> ready, std::function<std::string()> what, const Site& site);
 
 }  // namespace grapnel::cuda_host

@@ -2,69 +2,25 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <functional>
 #include <vector>
 
+#include "cuda_host/array.h"
+#include "cuda_host/faults.h"
+#include "cuda_host/numbers.h"
 #include "cuda_host/sample_kernels.cuh"
 
 using namespace grapnel;
 using namespace grapnel::samples;
-
-namespace {
-
-/// Global memory of the model.
-template <class T>
-class Array {
- public:
-  explicit Array(std::size_t count) : data_(static_cast<T*>(cuda_host::allocate(count * sizeof(T)))) {}
-  explicit Array(const std::vector<T>& values) : Array(values.size()) {
-    std::copy(values.begin(), values.end(), data_);
-    cuda_host::set_written(data_, values.size() * sizeof(T));
-  }
-  Array(const Array&) = delete;
-  Array& operator=(const Array&) = delete;
-  ~Array() { cuda_host::release(data_); }
-
-  T* data() const { return data_; }
-  T operator[](std::size_t i) const { return data_[i]; }
-
- private:
-  T* data_;
-};
-
-std::vector<float> values(std::size_t count, unsigned seed = 1) {
-  std::vector<float> result(count);
-  for (float& value : result) {
-    seed = seed * 1664525u + 1013904223u;
-    value = static_cast<float>(seed >> 16 & 0xff) / 64 - 2;  // few bits: exact in TF32 and bfloat16
-  }
-  return result;
-}
-
-/// The message of the fault that `body` makes, from the source line on; "none" if it makes none.
-std::string fault_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const cuda_host::Fault& fault) {
-    return fault.what();
-  }
-  return "none";
-}
-
-bool has(const std::string& text, const char* part) {
-  return text.find(part) != std::string::npos;
-}
-
-}  // namespace
+using cuda_host::Array, cuda_host::check_has, cuda_host::fault_of, cuda_host::numbers;
 
 TEST_CASE("one thread an element, with a tail") {
-  const Array<float> a(values(1000, 1)), b(values(1000, 2)), y(1000);
+  const Array<float> a(numbers(1000, 1)), b(numbers(1000, 2)), y(1000);
   launch("add", {4}, {256}, 0, add, y.data(), a.data(), b.data(), 1000);
   for (std::size_t i = 0; i < 1000; ++i) CHECK(y[i] == a[i] + b[i]);
 }
 
 TEST_CASE("shuffles, shared memory and a barrier make a sum") {
-  const std::vector<float> x = values(777);
+  const std::vector<float> x = numbers(777);
   double want = 0;
   for (const float value : x) want += value;
   const Array<float> in(x), out(1);
@@ -76,7 +32,7 @@ TEST_CASE("transposing in tiles, any size") {
   for (const auto& [rows, columns] : {std::pair(64, 32), std::pair(33, 70), std::pair(1, 1)}) {
     CAPTURE(rows);
     const auto count = static_cast<std::size_t>(rows * columns);
-    const Array<float> x(values(count)), y(count);
+    const Array<float> x(numbers(count)), y(count);
     const cuda_host::Dim grid{static_cast<unsigned>(columns + 31) / 32,
                               static_cast<unsigned>(rows + 31) / 32};
     launch("transpose", grid, {256}, 33 * 32 * 4, transpose, y.data(), x.data(), rows, columns, 33);
@@ -90,7 +46,7 @@ TEST_CASE("tensor cores, TF32, fed by asynchronous copies") {
   for (const int depth : {8, 40, 44}) {
     CAPTURE(depth);
     const auto d = static_cast<std::size_t>(depth);
-    const Array<float> a(values(16 * d, 1)), b(values(8 * d, 2)), c(16 * 8);
+    const Array<float> a(numbers(16 * d, 1)), b(numbers(8 * d, 2)), c(16 * 8);
     launch("product_tf32", {1}, {32}, 2 * 24 * 8 * 4, product_tf32<1>, c.data(), a.data(), b.data(), depth);
     for (std::size_t i = 0; i < 16; ++i)
       for (std::size_t j = 0; j < 8; ++j) {
@@ -121,7 +77,7 @@ TEST_CASE("tensor cores, bfloat16, through matrix loads") {
     }
     return result;
   };
-  const std::vector<float> x = values(16 * 16, 1), w = values(16 * 8, 2);
+  const std::vector<float> x = numbers(16 * 16, 1), w = numbers(16 * 8, 2);
   const Array<BFloat16> a(bits(x)), b(bits(w));
   const Array<float> c(16 * 8);
   launch("product_bf16", {1}, {32}, (16 * 16 + 16 * 8) * 2, product_bf16, c.data(), a.data(), b.data());
@@ -151,7 +107,8 @@ TEST_CASE("warps that meet at a barrier of their own") {
 }
 
 TEST_CASE("traffic is counted as the hardware makes it") {
-  const Array<float> x(values(32 * 32 * 32)), y(32 * 32);
+  const cuda_host::CountTraffic counting;
+  const Array<float> x(numbers(32 * 32 * 32)), y(32 * 32);
   const auto traffic_of_sum = [&](int stride) {
     return launch("sum", {1}, {256}, 32, sum, y.data(), x.data(), 1024, stride, false);
   };
@@ -233,57 +190,57 @@ GRAPNEL_KERNEL(32) wide(Global<const float> x, int offset) {
 TEST_CASE("faults: out of bounds, in global and in shared memory") {
   const Array<float> y(100);
   const std::string global = fault_of([&] { launch("write_one", {1}, {101}, 0, write_one, y.data(), 1); });
-  CHECK(has(global, "write_one, block 0, thread 100, model_test.cpp:"));
-  CHECK(has(global, "write to global memory, 4 bytes: out of bounds"));
-  const Array<float> x(values(256));
-  CHECK(has(fault_of([&] { launch("sum", {1}, {256}, 28, sum, y.data(), x.data(), 256, 1, false); }),
-            "write to shared memory, 4 bytes: out of bounds"));
-  CHECK(has(fault_of([&] { launch("sum", {1}, {256}, 32, sum, y.data(), x.data(), 257, 1, false); }),
-            "read of global memory, 4 bytes: out of bounds"));
+  check_has(global, "write_one, block 0, thread 100, model_test.cpp:");
+  check_has(global, "write to global memory, 4 bytes: out of bounds");
+  const Array<float> x(numbers(256));
+  check_has(fault_of([&] { launch("sum", {1}, {256}, 28, sum, y.data(), x.data(), 256, 1, false); }),
+            "write to shared memory, 4 bytes: out of bounds");
+  check_has(fault_of([&] { launch("sum", {1}, {256}, 32, sum, y.data(), x.data(), 257, 1, false); }),
+            "read of global memory, 4 bytes: out of bounds");
 }
 
 TEST_CASE("faults: misaligned") {
-  const Array<float> x(values(64));
+  const Array<float> x(numbers(64));
   CHECK(fault_of([&] { launch("wide", {1}, {32}, 0, wide, x.data(), 4); }) == "none");
-  CHECK(has(fault_of([&] { launch("wide", {1}, {32}, 0, wide, x.data(), 2); }), "not aligned to 16"));
+  check_has(fault_of([&] { launch("wide", {1}, {32}, 0, wide, x.data(), 2); }), "not aligned to 16");
 }
 
 TEST_CASE("faults: reads of what was never written") {
-  const Array<float> unset(1000), b(values(1000)), y(1000);
-  CHECK(has(fault_of([&] { launch("add", {4}, {256}, 0, add, y.data(), unset.data(), b.data(), 1000); }),
-            "read of global memory, 4 bytes: reads what was never written"));
-  CHECK(has(fault_of([&] { launch("sum", {1}, {256}, 32, sum, y.data(), b.data(), 256, 1, true); }),
-            "reads what was never written"));
+  const Array<float> unset(1000), b(numbers(1000)), y(1000);
+  check_has(fault_of([&] { launch("add", {4}, {256}, 0, add, y.data(), unset.data(), b.data(), 1000); }),
+            "read of global memory, 4 bytes: reads what was never written");
+  check_has(fault_of([&] { launch("sum", {1}, {256}, 32, sum, y.data(), b.data(), 256, 1, true); }),
+            "reads what was never written");
 }
 
 TEST_CASE("faults: races within a block, and between blocks") {
-  const Array<float> y(values(128)), x(values(64));
-  CHECK(has(fault_of([&] { launch("write_one", {1}, {2}, 0, write_one, y.data(), 0); }),
-            "thread 1, model_test.cpp:"));
-  CHECK(has(fault_of([&] { launch("write_one", {1}, {2}, 0, write_one, y.data(), 0); }),
-            "races with a write by thread 0"));
-  CHECK(has(fault_of([&] { launch("write_one", {2}, {1}, 0, write_one, y.data(), 0); }),
-            "races with a write by thread 0 of block 0"));
+  const Array<float> y(numbers(128)), x(numbers(64));
+  check_has(fault_of([&] { launch("write_one", {1}, {2}, 0, write_one, y.data(), 0); }),
+            "thread 1, model_test.cpp:");
+  check_has(fault_of([&] { launch("write_one", {1}, {2}, 0, write_one, y.data(), 0); }),
+            "races with a write by thread 0");
+  check_has(fault_of([&] { launch("write_one", {2}, {1}, 0, write_one, y.data(), 0); }),
+            "races with a write by thread 0 of block 0");
   CHECK(fault_of([&] {
           launch("write_one", {1}, {1}, 0, write_one, y.data(), 0);
           launch("write_one", {1}, {1}, 0, write_one, y.data(), 0);
         }) == "none");
   // Found although the model lets threads run one after the other.
-  CHECK(has(fault_of([&] { launch("read_other", {1}, {64}, 0, read_other, y.data()); }),
-            "races with a read by thread 31"));
-  CHECK(
-      has(fault_of([&] { launch("write_after_read", {1}, {64}, 256, write_after_read, y.data(), x.data()); }),
-          "races with a write by thread 31"));
+  check_has(fault_of([&] { launch("read_other", {1}, {64}, 0, read_other, y.data()); }),
+            "races with a read by thread 31");
+  check_has(
+      fault_of([&] { launch("write_after_read", {1}, {64}, 256, write_after_read, y.data(), x.data()); }),
+      "races with a write by thread 31");
 }
 
 TEST_CASE("faults: barriers that diverge, or wait for a thread that has ended") {
-  CHECK(has(fault_of([] { launch("two_barriers", {1}, {64}, 0, two_barriers, 0); }), "the barrier diverges"));
-  CHECK(has(fault_of([] { launch("some_wait", {1}, {64}, 0, some_wait, 0); }), ", which has ended"));
+  check_has(fault_of([] { launch("two_barriers", {1}, {64}, 0, two_barriers, 0); }), "the barrier diverges");
+  check_has(fault_of([] { launch("some_wait", {1}, {64}, 0, some_wait, 0); }), ", which has ended");
   const Array<float> y(32);
-  CHECK(has(fault_of([&] { launch("hand_over", {1}, {96}, 128, hand_over, y.data(), 2u); }),
-            "nobody can go on"));
-  CHECK(has(fault_of([&] { launch("hand_over", {1}, {96}, 128, hand_over, y.data(), 16u); }),
-            "barrier 16, expected 1 to 15"));
+  check_has(fault_of([&] { launch("hand_over", {1}, {96}, 128, hand_over, y.data(), 2u); }),
+            "nobody can go on");
+  check_has(fault_of([&] { launch("hand_over", {1}, {96}, 128, hand_over, y.data(), 16u); }),
+            "barrier 16, expected 1 to 15");
 }
 
 TEST_CASE("faults: lanes that are named and do not come, come and are not named, or are read from outside") {
@@ -291,36 +248,36 @@ TEST_CASE("faults: lanes that are named and do not come, come and are not named,
   const auto kind = [&](int k) {
     return fault_of([&] { launch("lanes_diverge", {1}, {32}, 0, lanes_diverge, y.data(), k); });
   };
-  CHECK(has(kind(0), "waits for lane 16, which has ended or never was"));
-  CHECK(has(kind(1), "reads lane 20, which takes no part"));
-  CHECK(has(kind(2), "takes no part"));
+  check_has(kind(0), "waits for lane 16, which has ended or never was");
+  check_has(kind(1), "reads lane 20, which takes no part");
+  check_has(kind(2), "takes no part");
 }
 
 TEST_CASE("faults: asynchronous copies that nobody, or only one, has waited for") {
-  const Array<float> y(32), x(values(32));
+  const Array<float> y(32), x(numbers(32));
   const auto kind = [&](int k) {
     return fault_of(
         [&] { launch("copy_without_waiting", {1}, {32}, 16, copy_without_waiting, y.data(), x.data(), k); });
   };
-  CHECK(has(kind(0), "a copy that its thread has not waited for is still to write there"));
-  CHECK(has(kind(1), "races with a write by thread 0"));  // it has waited, the others not for it
-  CHECK(has(fault_of([&] { launch("copy_and_end", {1}, {32}, 128, copy_and_end, x.data()); }),
-            "the thread ends before this copy of its"));
+  check_has(kind(0), "a copy that its thread has not waited for is still to write there");
+  check_has(kind(1), "races with a write by thread 0");  // it has waited, the others not for it
+  check_has(fault_of([&] { launch("copy_and_end", {1}, {32}, 128, copy_and_end, x.data()); }),
+            "the thread ends before this copy of its");
   // One step ahead, where two are under way: the first must have landed.
-  const Array<float> a(values(16 * 32)), b(values(8 * 32)), c(128);
-  CHECK(has(fault_of([&] {
+  const Array<float> a(numbers(16 * 32)), b(numbers(8 * 32)), c(128);
+  check_has(fault_of([&] {
               launch("product_tf32", {1}, {32}, 2 * 24 * 8 * 4, product_tf32<2>, c.data(), a.data(), b.data(),
                      32);
             }),
-            "is still to write there"));
+            "is still to write there");
 }
 
 TEST_CASE("faults: launches that no GPU takes") {
   const Array<float> y(1);
-  CHECK(has(fault_of([&] { launch("write_one", {1}, {1025}, 0, write_one, y.data(), 0); }),
-            "write_one: a block of 1025 threads, expected 1 to 1024"));
-  CHECK(has(fault_of([&] { launch("write_one", {0}, {1}, 0, write_one, y.data(), 0); }),
-            "a grid of no blocks"));
-  CHECK(has(fault_of([&] { launch("write_one", {1}, {1}, 1 << 20, write_one, y.data(), 0); }),
-            "of shared memory, expected at most 232448"));
+  check_has(fault_of([&] { launch("write_one", {1}, {1025}, 0, write_one, y.data(), 0); }),
+            "write_one: a block of 1025 threads, expected 1 to 1024");
+  check_has(fault_of([&] { launch("write_one", {0}, {1}, 0, write_one, y.data(), 0); }),
+            "a grid of no blocks");
+  check_has(fault_of([&] { launch("write_one", {1}, {1}, 1 << 20, write_one, y.data(), 0); }),
+            "of shared memory, expected at most 232448");
 }

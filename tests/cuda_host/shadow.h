@@ -12,11 +12,22 @@
 
 namespace grapnel::cuda_host {
 
+/// Who works on the memory of a block: its threads, and what runs beside them in the asynchronous proxy.
+struct Crew {
+  std::vector<std::vector<std::uint32_t>> fences;  // of each thread: when it called fence_proxy_async
+  std::vector<std::string> others;                 // numbered after the threads
+
+  bool is_thread(std::uint32_t member) const { return member < fences.size(); }
+  std::string name(std::uint32_t member) const;
+};
+
 /// Who makes an access.
 struct Actor {
   std::uint64_t launch;
-  std::uint32_t block, thread;
+  std::uint32_t block, member;
   const Clock* clock;
+  const Crew* crew;
+  bool fences_help = true;  // if not, the asynchronous proxy never sees what threads stored
 };
 
 enum class Access : std::uint8_t { read, write, atomic };
@@ -29,7 +40,8 @@ class Shadow {
   /// Written by somebody whom all accesses to come have waited for.
   void set_written(std::size_t at, std::size_t bytes);
   /// Notes an access. Returns what is wrong with it, or nothing: it reads what was never written, or is not
-  /// ordered with an earlier one of another thread, of which one writes.
+  /// ordered with an earlier one of another, of which one writes; or threads stored there and the
+  /// asynchronous proxy does not see it.
   std::string access(const Actor& actor, Access access, std::size_t at, std::size_t bytes);
 
  private:
@@ -37,7 +49,10 @@ class Shadow {
 
   struct Touch {
     std::uint64_t launch = 0;  // 0: none
-    std::uint32_t block = 0, thread = 0, time = 0;
+    std::uint32_t block = 0, member = 0, time = 0;
+    bool same_member(const Touch& other) const {
+      return launch == other.launch && block == other.block && member == other.member;
+    }
   };
   struct Byte {
     bool written = false, by_atomic = false;
@@ -48,6 +63,7 @@ class Shadow {
 
   Byte& byte(std::size_t at);
   static bool ordered(const Actor& actor, const Touch& before);
+  static bool fenced(const Actor& actor, const Touch& before);
   static std::string race(const Actor& actor, const char* with, const Touch& before);
 
   std::size_t bytes_;

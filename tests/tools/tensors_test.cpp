@@ -107,7 +107,9 @@ TEST_CASE("run says in one line what is wrong, before it works") {
   fails(" --output nowhere/y.npy", "no folder nowhere");
   fails(" --output /dev/null", "/dev/null");
   fails(" --memory-format chwn", "--memory-format");
-  fails(" --device toaster", "--device");
+  fails(" --toaster 1", "--toaster");
+  fails(" --device toaster", "device toaster is unknown; use cpu, cuda or cuda:N");
+  fails(" --precision fp8", "precision fp8 is unknown; use fp32, tf32 or bf16");
   check_fails(bench.grapnel("run --weights resnet18.safetensors --input labels.npy"), "run",
               "expected a batch (N,3,H,W), got (2,)");
   bench.write_text("bad.npy", "\x93NUMPY");

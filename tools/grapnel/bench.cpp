@@ -76,6 +76,7 @@ Json json_of(const BenchOptions& options, const Model& model, const Report& repo
             {"task", options.task},
             {"batch", options.batch},
             {"size", options.picture},
+            {"device", to_string(options.model.device)},
             {"threads", num_threads()},
             {"kernels", kernel_name()},
             {"median_ms", report.median},
@@ -98,8 +99,12 @@ void print_text(const BenchOptions& options, const Model& model, const Report& r
   std::snprintf(line, sizeof line, "median %.2f ms (p10 %.2f, p90 %.2f), %.1f images/s, %.1f GFLOP/s",
                 report.median, quantile(report.times, 0.1), quantile(report.times, 0.9), report.images_per_s,
                 report.gflops);
-  std::cout << model.name << " " << options.task << ", batch " << options.batch << ", " << num_threads()
-            << " threads, " << kernel_name() << " kernels: " << line << '\n';
+  std::cout << model.name << " " << options.task << ", batch " << options.batch << ", ";
+  if (options.model.device == Device::cpu())
+    std::cout << num_threads() << " threads, " << kernel_name() << " kernels";
+  else
+    std::cout << to_string(options.model.device);
+  std::cout << ": " << line << '\n';
   if (!options.layers) return;
   std::snprintf(line, sizeof line, "With hooks around every layer; peak %.1f GFLOP/s:", report.peak);
   std::cout << line << '\n' << to_string(report.layers, report.peak);
@@ -128,12 +133,20 @@ void bench(const BenchOptions& options) {
   if (!options.plot.empty()) throw Error("--plot belongs to --ladder");
   if (options.full_backward && options.task != "gradcam")
     throw Error("--full-backward belongs to --task gradcam");
+  if (options.layers && options.model.device != Device::cpu())
+    throw Error("--layers compares with the peak of the CPU: it does not go with --device " +
+                to_string(options.model.device));
   if (options.layers && (options.task != "infer" || options.serve))
     throw Error("--layers times a forward pass: it goes with --task infer only, and not with --serve");
   const Model model = load_or_init_model(options.model, options.size);
   Generator generator(1);
-  const Tensor x = Tensor::randn({options.batch, 3, options.picture, options.picture}, generator);
-  const Task task = make_task(options.task + (options.full_backward ? "-full" : ""), model, x);
+  const Device device = options.model.device;
+  const Tensor x = Tensor::randn({options.batch, 3, options.picture, options.picture}, generator).to(device);
+  const Task start = make_task(options.task + (options.full_backward ? "-full" : ""), model, x);
+  const Task task = [&] {
+    start();
+    synchronize(device);
+  };
   if (options.serve) return serve(options, task);
   const Report report = make_report(options, model, x, task);
   if (options.json)

@@ -78,7 +78,7 @@ Task make_train(nn::Module& net, const Tensor& x, std::int64_t classes) {
   net.train();
   std::vector<std::int64_t> labels;
   for (std::int64_t i = 0; i < x.size(0); ++i) labels.push_back(i % classes);
-  const Tensor wanted = Tensor::from(std::span<const std::int64_t>(labels), {x.size(0)});
+  const Tensor wanted = Tensor::from(std::span<const std::int64_t>(labels), {x.size(0)}).to(x.device());
   const nn::SGDOptions settings{.lr = 1e-3, .momentum = 0.9, .weight_decay = 1e-4};
   const auto optimizer = std::make_shared<nn::SGD>(net.parameters(), settings);
   return [&net, x, wanted, optimizer] {

@@ -25,7 +25,7 @@ Evaluation evaluate(nn::Module& net, Loader& pictures, std::size_t classes,
   pictures.start(0);
   while (const auto batch = pictures.next()) {
     const Tensor logits = net(batch->pictures);
-    result.loss_sum += cross_entropy(logits, batch->labels, LossReduction::sum).item();
+    result.loss_sum += cross_entropy(logits, batch->labels.to(logits.device()), LossReduction::sum).item();
     const auto scores = logits.to_vector<float>();
     const auto labels = batch->labels.to_vector<std::int64_t>();
     for (std::size_t i = 0; i < labels.size(); ++i) {

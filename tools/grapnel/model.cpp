@@ -66,9 +66,9 @@ Card card_of(const std::string& path, const weights::StateFile& file) {
   }
 }
 
-Model load(const std::string& given_name, const std::string& path, const weights::StateFile& file) {
+Model load(const ModelOptions& options, const std::string& path, const weights::StateFile& file) {
   const Card card = card_of(path, file);
-  std::string name = given_name;
+  std::string name = options.name == kBuiltin ? "" : options.name;
   if (name.empty() && std::ranges::count(nn::model_names(), card.model) > 0) name = card.model;
   if (name.empty()) {
     const auto recognised = recognise(file.tensors);
@@ -81,6 +81,7 @@ Model load(const std::string& given_name, const std::string& path, const weights
     const auto net = make_empty(name, file.tensors);
     net->load_state_dict(file.tensors, true, true);
     net->eval();
+    place(*net, options.device);
     return {name, path, net, nn::num_classes_of(name, file.tensors), card.preprocess, card.classes};
   } catch (const NameError& error) {
     throw NameError(path + ": " + error.what());
@@ -97,6 +98,19 @@ void add_threads_option(CLI::App& command) {
       ->type_name("N");
 }
 
+void add_device_option(CLI::App& command, Device& device) {
+  command
+      .add_option_function<std::string>(
+          "--device", [&device](const std::string& name) { device = parse_device(name); },
+          "cpu, cuda or cuda:N: where the network runs; cpu by default")
+      ->type_name("NAME");
+  command
+      .add_option_function<std::string>(
+          "--precision", [](const std::string& name) { set_precision(parse_precision(name)); },
+          "of products on a CUDA device: fp32, tf32 or bf16; fp32 by default")
+      ->type_name("NAME");
+}
+
 void add_model_options(CLI::App& command, ModelOptions& options) {
   command
       .add_option("--model", options.name,
@@ -108,6 +122,7 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
           "--weights", options.weights,
           "a .pth or .safetensors file; by default the one that tools/get_weights.sh fetched for --model")
       ->type_name("FILE");
+  add_device_option(command, options.device);
   add_threads_option(command);
 }
 
@@ -129,14 +144,22 @@ void add_size_options(CLI::App& command, nn::NetOptions& size) {
       ->capture_default_str();
 }
 
+void place(nn::Module& net, Device device) {
+  if (device == Device::cpu()) return;
+  net.to(device);
+  net.register_forward_pre_hook([device](nn::Module&, const Tensors& inputs) -> std::optional<Tensors> {
+    return Tensors{inputs.at(0).to(device)};
+  });
+}
+
 Model load_model(const ModelOptions& options) {
   const bool no_name = options.name.empty() || options.name == kBuiltin;
   if (options.weights.empty() && no_name)
-    return load("", kBuiltin, weights::read(weights::builtin_model(), kBuiltin));
+    return load(options, kBuiltin, weights::read(weights::builtin_model(), kBuiltin));
   if (options.name == kBuiltin)
     throw NameError("--model builtin has weights of its own; leave out --weights, or --model");
   const std::string path = options.weights.empty() ? published_weights(options.name) : options.weights;
-  return load(options.name, path, weights::read(path, {.in_memory = true}));
+  return load(options, path, weights::read(path, {.in_memory = true}));
 }
 
 Model load_or_init_model(const ModelOptions& options, const nn::NetOptions& size) {
@@ -145,6 +168,7 @@ Model load_or_init_model(const ModelOptions& options, const nn::NetOptions& size
   default_generator() = Generator(0);
   const auto net = nn::make_model(options.name, size);
   net->eval();
+  place(*net, options.device);
   return {options.name, "", net, size.num_classes};
 }
 
@@ -185,8 +209,8 @@ Json to_json(const Prediction& prediction, const viz::ClassNames& names) {
 
 std::vector<Prediction> ranked(const Tensor& logits) {
   const NoGrad no_grad;
-  const auto values = logits.to_vector<double>();
-  const auto probabilities = softmax(logits.to(DType::float64), 1).to_vector<double>();
+  const Tensor scores = logits.to(Device::cpu()).to(DType::float64);
+  const auto values = scores.to_vector<double>(), probabilities = softmax(scores, 1).to_vector<double>();
   std::vector<Prediction> predictions;
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (std::isnan(values[i])) throw Error("the network's output holds NaN; are these its weights?");

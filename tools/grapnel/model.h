@@ -17,11 +17,14 @@ namespace grapnel::tools {
 
 struct ModelOptions {
   std::string name, weights, class_names;
+  Device device = {};
 };
 
 /// --threads.
 void add_threads_option(CLI::App& command);
-/// --model, --weights and --threads.
+/// --device and --precision.
+void add_device_option(CLI::App& command, Device& device);
+/// --model, --weights, --device, --precision and --threads.
 void add_model_options(CLI::App& command, ModelOptions& options);
 /// --class-names.
 void add_class_names_option(CLI::App& command, ModelOptions& options);
@@ -37,9 +40,12 @@ struct Model {
   std::vector<std::string> class_names = {};  ///< as the file says, or empty
 };
 
-/// The network in eval mode, its size taken from the weights. Without --weights the published file is looked
-/// for where tools/get_weights.sh puts it; without --model the file tells which it is; without both it is the
-/// built-in one. Throws FileError or NameError that says what to do.
+/// Moves a network to a device, and from now on its inputs when they come.
+void place(nn::Module& net, Device device);
+
+/// The network in eval mode and on its device, its size taken from the weights. Without --weights the
+/// published file is looked for where tools/get_weights.sh puts it; without --model the file tells which it
+/// is; without both it is the built-in one. Throws FileError or NameError that says what to do.
 Model load_model(const ModelOptions& options);
 
 /// The same with random weights of a fixed seed if no --weights were given.

@@ -159,6 +159,7 @@ void add_train(CLI::App& program) {
   CLI::App& command = *program.add_subcommand("train", "A network from a folder of class folders");
   add_data_options(command, *options);
   add_run_options(command, *options);
+  add_device_option(command, options->settings.device);
   add_threads_option(command);
   command.add_flag("--resume", options->resume, "go on from the checkpoint of the same command");
   command.add_option("--out", options->out, "the network, written after each epoch")

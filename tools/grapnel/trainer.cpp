@@ -122,10 +122,11 @@ Trainer::Result Trainer::step(const Tensor& pictures, const Tensor& labels, cons
                               double other_share) {
   set_train_mode();
   const Tensor logits = (*net_)(pictures);
-  const CrossEntropyOptions options{.label_smoothing = settings_.label_smoothing};
-  Tensor loss = cross_entropy(logits, labels, options);
-  if (other_labels.defined())
-    loss = loss * (1 - other_share) + cross_entropy(logits, other_labels, options) * other_share;
+  const auto loss_of = [&](const Tensor& wanted) {
+    return cross_entropy(logits, wanted.to(logits.device()), {.label_smoothing = settings_.label_smoothing});
+  };
+  Tensor loss = loss_of(labels);
+  if (other_labels.defined()) loss = loss * (1 - other_share) + loss_of(other_labels) * other_share;
   const Result result{loss.item(), count_correct(logits, labels)};
   if (!std::isfinite(result.loss))
     throw Error("step " + std::to_string(steps_done_ + 1) + ": the loss is not finite, and " +

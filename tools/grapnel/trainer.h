@@ -25,8 +25,9 @@ struct TrainSettings {
   std::string schedule = "cosine";           ///< cosine, step, one-cycle, constant
   double lr = 0.1, momentum = 0.9, weight_decay = 5e-4;
   double label_smoothing = 0, clip = 0;  ///< clip: largest norm of all gradients together; 0 is no limit
-  std::vector<std::string> frozen;       ///< beginnings of the names of parameters that stay as they are
+  std::vector<std::string> frozen = {};  ///< beginnings of the names of parameters that stay as they are
   std::uint64_t seed = 0;
+  Device device = {};
 };
 
 class Trainer {

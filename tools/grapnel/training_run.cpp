@@ -94,6 +94,7 @@ TrainingRun::TrainingRun(const TrainOptions& options, const PictureSet& pictures
       loader_(pictures, loader_options(true)),
       trainer_(options_.settings, net_, static_cast<std::int64_t>(loader_.batches())),
       log_(options_.beside(".jsonl")) {
+  place(*net_, options_.settings.device);
   if (validation) validation_.emplace(*validation, loader_options(false));
   if (options_.resume) position_ = read_checkpoint(options_.checkpoint(), trainer_, settings_);
   log_.begin(position_.epoch);

@@ -1,0 +1,125 @@
+// Convolutions and their gradients on a GPU as matrix products (sources.cuh), with what follows them.
+#include "grapnel/kernels/common/cuda_families.h"
+#include "grapnel/kernels/common/epilogue.cuh"
+#include "grapnel/kernels/conv2d/sources.cuh"
+#include "grapnel/kernels/gemm/multiply.cuh"
+
+namespace grapnel::kernels {
+namespace {
+
+using Index = std::int64_t;
+
+/// Where forward's and input_grad's results go: (pixel, channel of the group).
+struct StoreFinished {
+  float* out;
+  int channels, of_group;
+  Epilogue<float> epilogue;
+
+  GRAPNEL_DEVICE void operator()(int group, int pixel, int n, float sum) const {
+    const int channel = group * of_group + n;
+    const Index at = static_cast<Index>(pixel) * channels + channel;
+    device::store(device::Global<float>(out), at, finished(sum, epilogue, at, channel));
+  }
+};
+
+/// Where weight_grad's go: dw (K, C/groups, R, S).
+struct StoreWeight {
+  float* dw;
+  ConvShape p;
+
+  GRAPNEL_DEVICE void operator()(int group, int k, int n, float sum) const {
+    const Tap tap = tap_of(n, p.s, p.c_group);
+    const Index filter = static_cast<Index>(group) * p.k_group + k;
+    const Index at = ((filter * p.c_group + tap.channel) * p.r + tap.r) * p.s + tap.s;
+    device::store(device::Global<float>(dw), at, sum);
+  }
+};
+
+/// packed[group][(r, s, in)][out], from the weights of any strides; for input_grad, in and out change sides.
+GRAPNEL_KERNEL(kBlockThreads)
+pack_kernel(ConvShape p, bool forward, device::Global<float> packed, device::Global<const float> w,
+            Index stride_k, Index stride_c, Index stride_r, Index stride_s) {
+  const Divisor in = forward ? p.c_group : p.k_group, out = forward ? p.k_group : p.c_group;
+  const Index i = element(), per_group = static_cast<Index>(p.r) * p.s * in * out;
+  if (i >= p.groups * per_group) return;
+  const int group = static_cast<int>(i / per_group), at = static_cast<int>(i % per_group);
+  const Tap tap = tap_of(at / out, p.s, in);
+  const int k = group * p.k_group + (forward ? at % out : tap.channel);
+  const int c = forward ? tap.channel : at % out;
+  device::store(packed, i,
+                device::load(w, k * stride_k + c * stride_c + tap.r * stride_r + tap.s * stride_s));
+}
+
+/// Calls use.operator()<width>(): four elements at once where every row of channels begins at a multiple of
+/// 16 bytes.
+template <class Use>
+void with_width(const ConvShape& p, std::initializer_list<const float*> operands, const Use& use) {
+  bool four = p.c_group % 4 == 0 && p.k_group % 4 == 0;
+  for (const float* data : operands) four = four && reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+  four ? use.template operator()<4>() : use.template operator()<1>();
+}
+
+/// One for all precisions: the packed weights are the same.
+const char* variant(const Conv2d&, ConvPass) {
+  return "implicit_gemm";
+}
+
+std::size_t packed_size(const Conv2d& p, ConvPass) {
+  return static_cast<std::size_t>(p.k * (p.c / p.groups) * p.r * p.s);
+}
+
+void pack(const Conv2d& conv, ConvPass pass, float* packed, const float* w, const Index* strides) {
+  launch_each("conv2d's weights", static_cast<Index>(packed_size(conv, pass)), pack_kernel, conv_shape(conv),
+              pass == ConvPass::forward, packed, w, strides[0], strides[1], strides[2], strides[3]);
+}
+
+void forward(const Conv2d& conv, float* y, const float* x, const float* packed,
+             const Epilogue<float>& epilogue) {
+  const ConvShape p = conv_shape(conv);
+  const ProductSizes sizes{p.groups, p.n * p.oh * p.ow, p.k_group, p.r * p.s * p.c_group, 1};
+  if (sizes.m == 0 || sizes.n == 0) return;
+  with_width(p, {x, packed}, [&]<int width>() {
+    run_precisely<128>("conv2d", sizes, PatchesByPixel<width>{x, p}, Weights<width>{packed, sizes.k, sizes.n},
+                       StoreFinished{y, p.k, p.k_group, epilogue});
+  });
+}
+
+void input_grad(const Conv2d& conv, float* dx, const float* dy, const float* packed,
+                const Epilogue<float>& epilogue) {
+  const ConvShape p = conv_shape(conv);
+  const ProductSizes sizes{p.groups, p.n * p.h * p.w, p.c_group, p.r * p.s * p.k_group, 1};
+  if (sizes.m == 0 || sizes.n == 0) return;
+  with_width(p, {dy, packed}, [&]<int width>() {
+    run_precisely<128>("conv2d_input_grad", sizes, ReachesByPixel<width>{dy, p},
+                       Weights<width>{packed, sizes.k, sizes.n}, StoreFinished{dx, p.c, p.c_group, epilogue});
+  });
+}
+
+/// The sums of this one are long: tiles of 64 columns fold them as they go.
+void weight_grad(const Conv2d& conv, float* dw, const float* x, const float* dy) {
+  const ConvShape p = conv_shape(conv);
+  const ProductSizes sizes{p.groups, p.k_group, p.r * p.s * p.c_group, p.n * p.oh * p.ow, 1};
+  if (sizes.m == 0 || sizes.n == 0) return;
+  with_width(p, {x, dy}, [&]<int width>() {
+    run_precisely<64>("conv2d_weight_grad", sizes, GradientsByChannel<width>{dy, p},
+                      PatchesByTap<width>{x, p}, StoreWeight{dw, p});
+  });
+}
+
+bool max_pool(const Conv2d&, const Pool2d&, float*, const float*, const float*, const Epilogue<float>&) {
+  return false;
+}
+
+}  // namespace
+
+void fill_conv2d_cuda(FloatKernels<float>& table) {
+  table.conv2d_variant = variant;
+  table.conv2d_packed_size = packed_size;
+  table.conv2d_pack = pack;
+  table.conv2d_forward = forward;
+  table.conv2d_input_grad = input_grad;
+  table.conv2d_max_pool = max_pool;
+  table.conv2d_weight_grad = weight_grad;
+}
+
+}  // namespace grapnel::kernels

@@ -1,0 +1,299 @@
+// Convolutions and their gradients on the model of a GPU, against the reference.
+#include <doctest/doctest.h>
+
+#include <limits>
+#include <memory>
+
+#include "cuda_host/array.h"
+#include "cuda_host/numbers.h"
+#include "grapnel/kernels/accelerator.h"
+#include "grapnel/kernels/common/cuda_families.h"
+#include "grapnel/kernels/conv2d/sources.cuh"
+#include "grapnel/kernels/gemm/multiply.cuh"
+#include "grapnel/kernels/gemm/strided.cuh"
+
+using namespace grapnel;
+using namespace grapnel::kernels;
+using cuda_host::Array;
+using Index = std::int64_t;
+
+namespace {
+
+const FloatKernels<float>& cuda() {
+  static const FloatKernels<float> table = [] {
+    FloatKernels<float> result{};
+    fill_conv2d_cuda(result);
+    return result;
+  }();
+  return table;
+}
+
+template <class Body>
+void in_every_precision(const Body& body) {
+  for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16}) {
+    CAPTURE(static_cast<int>(precision));
+    set_precision(precision);
+    body(precision);
+  }
+  set_precision(Precision::fp32);
+}
+
+struct Window {
+  Index kernel, stride = 1, pad = 0, dilation = 1, groups = 1;
+};
+
+/// Height and width differ in all they can.
+Conv2d shape_of(Index n, Index c, Index h, Index w, Index k, Window window) {
+  const auto& [size, stride, pad, dilation, groups] = window;
+  const auto out = [&](Index in) { return (in + 2 * pad - dilation * (size - 1) - 1) / stride + 1; };
+  return {n, c, h, w, k, size, size, out(h), out(w), stride, stride, pad, pad, dilation, dilation, groups};
+}
+
+const std::vector<Conv2d>& shapes() {
+  static const std::vector<Conv2d> all = [] {
+    std::vector<Conv2d> list = {
+        shape_of(2, 8, 3, 4, 12, {1}),
+        shape_of(2, 7, 5, 4, 9, {1, 2}),  // pixels of x that nobody reads
+        shape_of(2, 8, 5, 6, 12, {3, 1, 1}),
+        shape_of(1, 68, 10, 7, 72, {1}),     // more than a tile of pixels and of channels
+        shape_of(1, 3, 9, 7, 6, {7, 2, 3}),  // a stem
+        shape_of(2, 4, 7, 6, 8, {3, 2, 1}),
+        shape_of(1, 5, 8, 7, 6, {3, 3, 2}),
+        shape_of(1, 4, 7, 8, 8, {3, 1, 2, 2}),
+        shape_of(1, 6, 8, 7, 5, {3, 2, 2, 2}),  // stride and dilation share a divisor
+        shape_of(2, 8, 4, 5, 16, {3, 1, 1, 1, 2}),
+        shape_of(1, 6, 5, 5, 9, {3, 2, 1, 1, 3}),
+        shape_of(1, 4, 5, 6, 4, {3, 1, 1, 1, 4}),  // depthwise
+        shape_of(1, 3, 7, 6, 6, {3, 2, 1, 1, 3}),
+        shape_of(1, 3, 2, 3, 5, {5, 1, 2}),  // larger than the picture
+    };
+    Conv2d uneven = shape_of(1, 4, 6, 8, 6, {3, 2, 1});
+    uneven.s = 4, uneven.stride_w = 1, uneven.pad_w = 2, uneven.dil_w = 3;
+    uneven.ow = (uneven.w + 2 * uneven.pad_w - uneven.dil_w * (uneven.s - 1) - 1) / uneven.stride_w + 1;
+    list.push_back(uneven);
+    return list;
+  }();
+  return all;
+}
+
+std::size_t count(std::initializer_list<Index> sizes) {
+  Index product = 1;
+  for (const Index size : sizes) product *= size;
+  return static_cast<std::size_t>(product);
+}
+
+struct Data {
+  std::vector<float> x, w, dy;
+};
+Data data_for(const Conv2d& p) {
+  return {cuda_host::numbers(count({p.n, p.h, p.w, p.c}), 1),
+          cuda_host::numbers(count({p.k, p.c / p.groups, p.r, p.s}), 2),
+          cuda_host::numbers(count({p.n, p.oh, p.ow, p.k}), 3)};
+}
+/// More bits than any tensor core keeps.
+Data any_data_for(const Conv2d& p) {
+  Data d = data_for(p);
+  for (auto* values : {&d.x, &d.w, &d.dy})
+    for (float& value : *values) value = std::sin(100 * value);
+  return d;
+}
+
+/// The parts of an epilogue, in order; a bit for each.
+constexpr unsigned kAllParts = 63;
+struct Parts {
+  std::vector<float> scale, shift, after, residual, mask;
+  Parts(std::size_t channels, std::size_t elements)
+      : scale(cuda_host::numbers(channels, 11)),
+        shift(cuda_host::numbers(channels, 12)),
+        after(cuda_host::numbers(channels, 13)),
+        residual(cuda_host::numbers(elements, 14)),
+        mask(cuda_host::numbers(elements, 15)) {}
+};
+template <class Give>
+Epilogue<float> epilogue_of(const Parts& p, unsigned which, const Give& give) {
+  Epilogue<float> e;
+  if (which & 1) e.scale = give(p.scale);
+  if (which & 2) e.shift = give(p.shift);
+  if (which & 4) e.residual = give(p.residual);
+  e.relu = which & 8;
+  if (which & 16) e.mask = give(p.mask);
+  if (which & 32) e.after = give(p.after);
+  return e;
+}
+
+struct Results {
+  std::vector<float> y, dx, dw;
+};
+
+/// Of weights that are dense rows, or channels last.
+std::vector<Index> strides_of(const Conv2d& p, bool channels_last) {
+  const Index c = p.c / p.groups;
+  return channels_last ? std::vector<Index>{p.r * p.s * c, 1, p.s * c, c}
+                       : std::vector<Index>{c * p.r * p.s, p.r * p.s, p.s, 1};
+}
+
+/// All three passes.
+Results expected_of(const Conv2d& p, const Data& d, unsigned parts = 0, bool last = false) {
+  const auto& table = cuda_host::reference();
+  Results out{std::vector<float>(d.dy.size()), std::vector<float>(d.x.size()),
+              std::vector<float>(d.w.size())};
+  const auto packed = [&](ConvPass pass) {
+    std::vector<float> result(table.conv2d_packed_size(p, pass));
+    table.conv2d_pack(p, pass, result.data(), d.w.data(), strides_of(p, last).data());
+    return result;
+  };
+  const auto here = [](const std::vector<float>& values) { return values.data(); };
+  const Parts of_y(count({p.k}), d.dy.size()), of_x(count({p.c}), d.x.size());
+  table.conv2d_forward(p, out.y.data(), d.x.data(), packed(ConvPass::forward).data(),
+                       epilogue_of(of_y, parts, here));
+  table.conv2d_input_grad(p, out.dx.data(), d.dy.data(), packed(ConvPass::input_grad).data(),
+                          epilogue_of(of_x, parts, here));
+  table.conv2d_weight_grad(p, out.dw.data(), d.x.data(), d.dy.data());
+  return out;
+}
+
+Results run(const Conv2d& p, const Data& d, unsigned parts = 0, bool last = false) {
+  const auto& table = cuda();
+  const Array<float> x(d.x), w(d.w), dy(d.dy), y(d.dy.size()), dx(d.x.size()), dw(d.w.size());
+  const Array<float> forward(table.conv2d_packed_size(p, ConvPass::forward)),
+      backward(table.conv2d_packed_size(p, ConvPass::input_grad));
+  table.conv2d_pack(p, ConvPass::forward, forward.data(), w.data(), strides_of(p, last).data());
+  table.conv2d_pack(p, ConvPass::input_grad, backward.data(), w.data(), strides_of(p, last).data());
+  std::vector<std::unique_ptr<Array<float>>> kept;
+  const auto there = [&](const std::vector<float>& values) {
+    kept.push_back(std::make_unique<Array<float>>(values));
+    return kept.back()->data();
+  };
+  const Parts of_y(count({p.k}), d.dy.size()), of_x(count({p.c}), d.x.size());
+  table.conv2d_forward(p, y.data(), x.data(), forward.data(), epilogue_of(of_y, parts, there));
+  table.conv2d_input_grad(p, dx.data(), dy.data(), backward.data(), epilogue_of(of_x, parts, there));
+  table.conv2d_weight_grad(p, dw.data(), x.data(), dy.data());
+  return {y.values(), dx.values(), dw.values()};
+}
+
+void check_same(const Results& got, const Results& expected) {
+  cuda_host::check_close(got.y, expected.y, 8);
+  cuda_host::check_close(got.dx, expected.dx, 8);
+  cuda_host::check_close(got.dw, expected.dw, 8);
+}
+
+double distance(const std::vector<float>& got, const std::vector<float>& expected) {
+  REQUIRE(got.size() == expected.size());
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    difference += std::pow(static_cast<double>(got[i]) - expected[i], 2);
+    norm += std::pow(static_cast<double>(expected[i]), 2);
+  }
+  return std::sqrt(difference / norm);
+}
+
+}  // namespace
+
+TEST_CASE("conv2d: all passes of all shapes") {
+  for (std::size_t i = 0; i < shapes().size(); ++i) {
+    CAPTURE(i);
+    const Conv2d& p = shapes()[i];
+    check_same(run(p, data_for(p)), expected_of(p, data_for(p)));
+  }
+}
+
+TEST_CASE("conv2d: numbers exact in TF32 and bfloat16 make the same sums there") {
+  for (const Conv2d& p : {shape_of(1, 4, 7, 5, 8, {3, 2, 1}), shape_of(1, 3, 4, 5, 5, {3, 1, 1}),
+                          shape_of(1, 8, 3, 4, 8, {3, 1, 1, 1, 2})})
+    in_every_precision([&](Precision) { check_same(run(p, data_for(p)), expected_of(p, data_for(p))); });
+}
+
+TEST_CASE("conv2d: weights that lie channels last") {
+  const Conv2d p = shape_of(1, 6, 5, 6, 8, {3, 1, 1, 1, 2});
+  check_same(run(p, data_for(p), 0, true), expected_of(p, data_for(p), 0, true));
+}
+
+TEST_CASE("conv2d: each part of an epilogue, and all") {
+  const Conv2d p = shape_of(2, 4, 2, 3, 6, {1, 1, 0, 1, 2});
+  for (const unsigned parts : {1u, 2u, 4u, 8u, 16u, 32u, kAllParts}) {
+    CAPTURE(parts);
+    check_same(run(p, data_for(p), parts), expected_of(p, data_for(p), parts));
+  }
+  // A sum in parts meets its epilogue once, at the end.
+  const Conv2d deep = shape_of(1, 260, 2, 3, 8, {1});
+  check_same(run(deep, data_for(deep), kAllParts), expected_of(deep, data_for(deep), kAllParts));
+}
+
+TEST_CASE("conv2d: any numbers, to the roundings of each precision") {
+  const Conv2d p = shape_of(1, 12, 5, 6, 12, {3, 1, 1});
+  const Data d = any_data_for(p);
+  const Results expected = expected_of(p, d);
+  in_every_precision([&](Precision precision) {
+    const double most = precision == Precision::fp32 ? 1e-6 : precision == Precision::tf32 ? 0x1p-10 : 0x1p-8;
+    const Results got = run(p, d);
+    CHECK(distance(got.y, expected.y) < most);
+    CHECK(distance(got.dx, expected.dx) < most);
+    CHECK(distance(got.dw, expected.dw) < most);
+  });
+}
+
+TEST_CASE("conv2d: tiles of 128 x 128 and 128 x 64, which the table takes for large products only") {
+  const Conv2d p = shape_of(1, 4, 12, 11, 132, {3, 1, 1});
+  const ConvShape shape = conv_shape(p);
+  const Data d = data_for(p);
+  const Results expected = expected_of(p, d);
+  const Array<float> x(d.x), w(d.w), dy(d.dy), y(d.dy.size()), dw(d.w.size()), packed(d.w.size());
+  cuda().conv2d_pack(p, ConvPass::forward, packed.data(), w.data(), strides_of(p, true).data());
+  run_product<MultiplyTf32, 128, 128>("conv2d", {1, 132, 132, 36, 1}, PatchesByPixel<4>{x.data(), shape},
+                                      Weights<4>{packed.data(), 36, 132}, StoreSum{y.data(), nullptr, 132});
+  cuda_host::check_close(y.values(), expected_of(p, d, 0, true).y, 8);
+  run_product<MultiplyFloat, 128, 64>("conv2d_weight_grad", {1, 132, 36, 132, 1},
+                                      GradientsByChannel<4>{dy.data(), shape},
+                                      PatchesByTap<4>{x.data(), shape}, StoreSum{dw.data(), nullptr, 36});
+  // (k, (r, s, c)) here, (k, c, r, s) there.
+  const std::vector<float> got = dw.values();
+  std::vector<float> turned(got.size());
+  for (std::size_t k = 0; k < 132; ++k)
+    for (std::size_t tap = 0; tap < 9; ++tap)
+      for (std::size_t c = 0; c < 4; ++c) turned[(k * 4 + c) * 9 + tap] = got[k * 36 + tap * 4 + c];
+  cuda_host::check_close(turned, expected.dw, 8);
+}
+
+TEST_CASE("conv2d: a weight gradient of many pixels has the same bits every time") {
+  const Conv2d p = shape_of(1, 3, 17, 16, 2, {1});
+  const Data d = any_data_for(p);
+  const std::vector<float> dw = run(p, d).dw;
+  cuda_host::check_close(dw, expected_of(p, d).dw, 8);
+  CHECK(dw == run(p, d).dw);
+}
+
+TEST_CASE("conv2d: what indices are divided by, exactly") {
+  constexpr int kMost = std::numeric_limits<int>::max();
+  for (const int d : {1, 2, 3, 5, 7, 64, 112, 641, 65535, 65536, 1 << 30, (1 << 30) + 1, kMost - 1, kMost})
+    for (const int times : {0, 1, 2, 3, 1000, kMost / d - 1, kMost / d})
+      for (const std::int64_t off : {-1, 0, 1}) {
+        const std::int64_t n = std::int64_t{d} * times + off;
+        if (n < 0 || n > kMost) continue;
+        CHECK(static_cast<int>(n) / Divisor(d) == n / d);
+        CHECK(static_cast<int>(n) % Divisor(d) == n % d);
+      }
+}
+
+TEST_CASE("conv2d: NaN reaches what reads it, and nothing else") {
+  const Conv2d p = shape_of(1, 4, 6, 6, 4, {3, 1, 1});
+  Data d = data_for(p);
+  d.x[0] = d.dy[(2 * 6 + 3) * 4 + 1] = NAN;  // not at the border of dy: 0 times NaN would be NaN
+  const Results expected = expected_of(p, d);
+  in_every_precision([&](Precision) {
+    const Results got = run(p, d);
+    check_same(got, expected);
+    for (std::size_t i = 0; i < got.y.size(); ++i) CHECK(std::isnan(got.y[i]) == std::isnan(expected.y[i]));
+  });
+}
+
+TEST_CASE("conv2d: no picture, no filter; a gradient of nothing is zero") {
+  for (const Conv2d& p : {shape_of(0, 4, 5, 5, 8, {3, 1, 1}), shape_of(1, 4, 5, 5, 0, {3, 1, 1})})
+    check_same(run(p, data_for(p)), expected_of(p, data_for(p)));
+}
+
+TEST_CASE("conv2d: more pixels than an int counts are refused; pooling is not fused") {
+  const Conv2d p = shape_of(40000, 1, 300, 300, 1, {1});
+  const Array<float> one(1);
+  CHECK_THROWS_AS(cuda().conv2d_forward(p, one.data(), one.data(), one.data(), {}), DeviceFault);
+  CHECK_FALSE(cuda().conv2d_max_pool({}, {}, nullptr, nullptr, nullptr, {}));
+}

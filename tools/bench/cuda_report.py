@@ -1,0 +1,122 @@
+"""What nvcc makes of the CUDA kernels: registers, spills and the instruction mix, as a table in kernels/cuda_report.md.
+
+  python3 tools/bench/cuda_report.py [--nvcc NVCC] [--nvdisasm NVDISASM]
+
+Needs nvcc, c++filt and nvdisasm (of the CUDA toolkit, or of Python's `triton` package). Fails if a kernel spills.
+"""
+import argparse
+import collections
+import concurrent.futures
+import glob
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ARCHITECTURES = ["sm_80", "sm_90a"]
+# Columns of the instruction mix, by the beginnings of opcodes.
+MIX = {
+    "tensor cores": ("HMMA", "HGMMA"),
+    "FFMA": ("FFMA",),
+    "loads": ("LDG",),
+    "async": ("LDGSTS", "UTMALDG", "UBLKCP"),
+    "stores": ("STG",),
+    "shared": ("LDS", "STS", "LDSM"),
+    "integer": ("IMAD", "IADD", "LEA", "LOP", "SHF", "ISETP"),
+    "double": ("DADD", "DMUL", "DFMA"),
+}
+
+
+def find_nvdisasm():
+    found = shutil.which("nvdisasm")
+    if found:
+        return found
+    for folder in sys.path:
+        for path in glob.glob(os.path.join(folder, "triton/backends/nvidia/bin/nvdisasm")):
+            return path
+    sys.exit("cuda_report.py: nvdisasm was not found; give --nvdisasm, or install Python's triton package")
+
+
+def run(command):
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        sys.exit(f"cuda_report.py: {' '.join(command)}\n{result.stderr}")
+    return result.stdout + result.stderr
+
+
+def short_name(mangled):
+    name = run(["c++filt", mangled]).strip()
+    name = re.sub(r"\((?!anonymous).*", "", re.sub(r"\(anonymous namespace\)::", "", name))
+    return re.sub(r"grapnel::(kernels|device)::|^void |\(\w+(::\w+)?\)(?=\d)", "", name)
+
+
+def kernels_of(source, architecture, options):
+    """{short name: (registers, spilled bytes, {column: instructions}, all instructions)} of one file."""
+    with tempfile.TemporaryDirectory() as folder:
+        include = pathlib.Path(folder) / "grapnel"
+        include.mkdir()
+        (include / "kernels").symlink_to(ROOT / "kernels")
+        cubin = os.path.join(folder, "kernels.cubin")
+        report = run([options.nvcc, "-std=c++20", f"-arch={architecture}", "--expt-relaxed-constexpr", "-Xptxas", "-v",
+                      f"-I{folder}", "-cubin", "-o", cubin, str(source)])
+        listing = run([options.nvdisasm, "-c", cubin])
+    mixes = collections.defaultdict(collections.Counter)
+    function = None
+    for line in listing.splitlines():
+        section = re.match(r"\s*\.section\s+\.text\.(\w+)", line)
+        function = section[1] if section else function
+        opcode = re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_]+)", line)
+        if function and opcode and opcode[1] != "NOP":
+            mixes[function][opcode[1]] += 1
+    result = {}
+    for entry in report.split("Compiling entry function '")[1:]:
+        mangled = entry.split("'")[0]
+        opcodes = mixes[mangled]
+        mix = {name: sum(n for code, n in opcodes.items() if code.startswith(codes)) for name, codes in MIX.items()}
+        mix["loads"] -= sum(n for code, n in opcodes.items() if code.startswith("LDGSTS"))
+        spilled = sum(int(n) for n in re.findall(r"(\d+) bytes spill", entry))
+        registers = int(re.search(r"Used (\d+) registers", entry)[1])
+        result[short_name(mangled)] = (registers, spilled, mix, sum(opcodes.values()))
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nvcc", default="nvcc")
+    parser.add_argument("--nvdisasm", default=None)
+    options = parser.parse_args()
+    options.nvdisasm = options.nvdisasm or find_nvdisasm()
+    sources = sorted(ROOT.glob("kernels/*/*.cu"))
+    jobs = [(source, architecture) for architecture in ARCHITECTURES for source in sources]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(lambda job: kernels_of(*job, options), jobs))
+    version = re.search(r"release ([\d.]+)", run([options.nvcc, "--version"]))[1]
+    columns = ["registers", "instructions", *MIX]
+    lines = ["# What nvcc makes of the CUDA kernels", "",
+             f"Written by `tools/bench/cuda_report.py` with nvcc {version}: registers a thread, and how many instructions of each",
+             "kind stand in a kernel (not how often they run). No kernel spills registers.", ""]
+    spills = []
+    for architecture in ARCHITECTURES:
+        lines += [f"## {architecture}", "", "| kernel | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+        for (source, of), kernels in zip(jobs, results):
+            if of != architecture:
+                continue
+            for name, (registers, spilled, mix, count) in sorted(kernels.items()):
+                if spilled:
+                    spills.append(f"{name} for {architecture}: {spilled} bytes")
+                cells = [registers, count, *(mix[column] or "" for column in MIX)]
+                lines.append(f"| {source.parent.name}: `{name}` | " + " | ".join(map(str, cells)) + " |")
+        lines.append("")
+    if spills:
+        sys.exit("cuda_report.py: registers are spilled by\n" + "\n".join(spills))
+    path = ROOT / "kernels/cuda_report.md"
+    path.write_text("\n".join(lines[:-1]) + "\n")
+    print(f"wrote {path.relative_to(ROOT)}: {sum(map(len, results))} kernels")
+
+
+if __name__ == "__main__":
+    main()
