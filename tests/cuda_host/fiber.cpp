@@ -8,6 +8,12 @@
 #endif
 
 namespace grapnel::cuda_host {
+namespace {
+
+/// Thrown where an abandoned fiber paused.
+struct Abandoned {};
+
+}  // namespace
 
 Fiber::Fiber(std::function<void()> body) : body_(std::move(body)), stack_(new std::byte[kStack]) {
   getcontext(&own_);
@@ -18,9 +24,14 @@ Fiber::Fiber(std::function<void()> body) : body_(std::move(body)), stack_(new st
               static_cast<unsigned>(self >> 32));
 }
 
-Fiber::~Fiber() = default;
+Fiber::~Fiber() {
+  if (!begun_ || ended_) return;
+  abandoned_ = true;
+  resume();
+}
 
 void Fiber::resume() {
+  begun_ = true;
   switch_to(&outside_, &own_, &outside_fake_, stack_.get(), kStack);
   arrived(outside_fake_, nullptr, nullptr);
 }
@@ -28,12 +39,16 @@ void Fiber::resume() {
 void Fiber::pause() {
   switch_to(&own_, &outside_, &own_fake_, outside_stack_, outside_size_);
   arrived(own_fake_, &outside_stack_, &outside_size_);
+  if (abandoned_) throw Abandoned{};
 }
 
 void Fiber::enter(unsigned low, unsigned high) {
   auto* self = reinterpret_cast<Fiber*>(static_cast<std::uintptr_t>(high) << 32 | low);
   self->arrived(nullptr, &self->outside_stack_, &self->outside_size_);
-  self->body_();
+  try {
+    self->body_();
+  } catch (const Abandoned&) {
+  }
   self->ended_ = true;
   self->switch_to(&self->own_, &self->outside_, nullptr, self->outside_stack_, self->outside_size_);
 }

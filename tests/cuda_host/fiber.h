@@ -12,6 +12,7 @@ namespace grapnel::cuda_host {
 class Fiber {
  public:
   explicit Fiber(std::function<void()> body);
+  /// One that is paused is unwound first: what it holds on its stack is given back.
   ~Fiber();
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
@@ -36,7 +37,7 @@ class Fiber {
   void *own_fake_ = nullptr, *outside_fake_ = nullptr;
   const void* outside_stack_ = nullptr;
   std::size_t outside_size_ = 0;
-  bool ended_ = false;
+  bool begun_ = false, ended_ = false, abandoned_ = false;
 };
 
 }  // namespace grapnel::cuda_host

@@ -146,6 +146,10 @@ class Block {
     }
   }
 
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+  ~Block() { threads_.clear(); }  // after a fault some stand in the middle of their work, which ends first
+
   void run() {
     for (;;) {
       const Thread* alive = nullptr;
