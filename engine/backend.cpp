@@ -12,12 +12,14 @@ namespace {
 /// The kernels cannot complain of a value they do not know.
 void check_forced_convolution() {
   const char* value = std::getenv("GRAPNEL_CONV");
-  for (const char* known : {"", "direct", "winograd2", "winograd4", "winograd4few", "winograd6"})
-    if (!value || std::string_view(value) == known) return;
-  throw NameError(
-      "GRAPNEL_CONV=" + std::string(value) +
-      " names no way to compute a convolution; choose one of direct, winograd2, winograd4, winograd4few, "
-      "winograd6");
+  if (!value || !*value) return;
+  std::string known;
+  for (const char* name : kernels::kConv2dVariants) {
+    if (std::string_view(value) == name) return;
+    known += std::string(known.empty() ? "" : ", ") + name;
+  }
+  throw NameError("GRAPNEL_CONV=" + std::string(value) +
+                  " names no way to compute a convolution; choose one of " + known);
 }
 
 }  // namespace

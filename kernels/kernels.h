@@ -6,6 +6,7 @@
 // convolutions.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 
@@ -90,6 +91,8 @@ struct Conv2d {
   std::int64_t oh, ow;
   std::int64_t stride_h, stride_w, pad_h, pad_w, dil_h, dil_w;
   std::int64_t groups;
+
+  auto operator<=>(const Conv2d&) const = default;
 };
 
 /// Which of a convolution's three is computed: y from x, dx from dy, or dw from both.
@@ -149,7 +152,8 @@ struct FloatKernels {
   void (*reduce)(Reduction op, const Reduce& shape, T* out, const T* x);
   void (*gemm)(const Gemm& shape, T* c, const T* a, const T* b, const T* bias);
 
-  // Convolution. How a pass is computed depends on its shape alone; conv2d_variant names it ("direct", ...).
+  // Convolution. How a pass is computed depends on its shape alone, and on prefer_conv2d; conv2d_variant
+  // names it ("direct", ...).
   // The weights of the first two passes are packed first (conv2d_packed_size elements, 64-byte aligned), once
   // per weight version and variant. w_strides: strides of w along (K, C/groups, R, S).
   const char* (*conv2d_variant)(const Conv2d& shape, ConvPass pass);
@@ -247,6 +251,13 @@ const Table* const* cpu_tables(int* count) noexcept;
 /// The fastest CPU table, or the one named by the environment variable GRAPNEL_KERNEL; null if that names
 /// none that runs here. The choice is made once.
 const Table* select_cpu() noexcept;
+
+/// Names for prefer_conv2d, and for the environment variable GRAPNEL_CONV, which has the last word.
+inline constexpr const char* kConv2dVariants[] = {"direct", "winograd2", "winograd4", "winograd4few",
+                                                  "winograd6"};
+/// From now on fast CPU tables compute this pass of this shape by `variant`, where that can; null: as the
+/// shape alone decides. Not while anybody computes a convolution.
+void prefer_conv2d(const Conv2d& shape, ConvPass pass, const char* variant);
 
 /// Number of threads the kernels use; 0 asks for all cores this process may run on.
 void set_num_threads(int threads) noexcept;

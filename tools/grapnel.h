@@ -13,6 +13,7 @@
 #include "grapnel/nn/schedule.h"
 #include "grapnel/nn/sgd.h"
 #include "grapnel/nn/summary.h"
+#include "grapnel/nn/tune.h"
 #include "grapnel/viz/class_names.h"
 #include "grapnel/viz/codec.h"
 #include "grapnel/viz/explain.h"

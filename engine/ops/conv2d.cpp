@@ -2,18 +2,16 @@
 // each is linear in both operands, and the derivative of any one is made of the other two: the family is
 // closed, so that gradients of gradients need nothing new.
 #include "grapnel/engine/node.h"
+#include "grapnel/engine/ops/conv2d_shape.h"
 #include "grapnel/engine/ops/elementwise.h"
 #include "grapnel/engine/ops/packed_weight.h"
 #include "grapnel/engine/pool.h"
 #include "grapnel/engine/recipe.h"
 
 namespace grapnel {
-namespace {
 
-/// Checks x (N,C,H,W) against weight (K,C/groups,R,S) and fills the kernels' description, output sizes
-/// included.
-kernels::Conv2d describe(const char* name, const Shape& x, const Shape& weight,
-                         const Conv2dOptions& options) {
+kernels::Conv2d describe_conv2d(const char* name, const Shape& x, const Shape& weight,
+                                const Conv2dOptions& options) {
   if (x.size() != 4 || weight.size() != 4)
     throw ShapeError(std::string(name) + ": expected x (N, C, H, W) and weight (K, C/groups, R, S), got " +
                      to_string(x) + " and " + to_string(weight));
@@ -37,6 +35,8 @@ kernels::Conv2d describe(const char* name, const Shape& x, const Shape& weight,
   return {x[0], x[1],     x[2],     x[3],  weight[0], weight[2], weight[3], oh,
           ow,   stride_h, stride_w, pad_h, pad_w,     dil_h,     dil_w,     options.groups};
 }
+
+namespace {
 
 void check_shape(const char* name, const char* what, const Tensor& x, const Shape& expected) {
   if (x.shape() != expected)
@@ -87,7 +87,7 @@ template std::shared_ptr<Storage> packed_weight<double>(const kernels::Conv2d&, 
                                                         const Tensor&);
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
-  const kernels::Conv2d shape = describe("conv2d", x.shape(), weight.shape(), options);
+  const kernels::Conv2d shape = describe_conv2d("conv2d", x.shape(), weight.shape(), options);
   check_same_type("conv2d", x, weight);
   check_same_type("conv2d", x, bias);
   if (bias.defined()) check_shape("conv2d", "the bias", bias, {shape.k});
@@ -113,7 +113,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
 
 Tensor conv2d_input_grad(const Shape& x_shape, const Tensor& dy, const Tensor& weight,
                          const Conv2dOptions& options) {
-  const kernels::Conv2d shape = describe("conv2d_input_grad", x_shape, weight.shape(), options);
+  const kernels::Conv2d shape = describe_conv2d("conv2d_input_grad", x_shape, weight.shape(), options);
   check_same_type("conv2d_input_grad", dy, weight);
   check_shape("conv2d_input_grad", "the output gradient", dy, {shape.n, shape.k, shape.oh, shape.ow});
   const Tensor dx = dispatch("conv2d_input_grad", dy, [&]<class T>(const kernels::FloatKernels<T>&) {
@@ -132,7 +132,7 @@ Tensor conv2d_input_grad(const Shape& x_shape, const Tensor& dy, const Tensor& w
 
 Tensor conv2d_weight_grad(const Tensor& x, const Shape& weight_shape, const Tensor& dy,
                           const Conv2dOptions& options) {
-  const kernels::Conv2d shape = describe("conv2d_weight_grad", x.shape(), weight_shape, options);
+  const kernels::Conv2d shape = describe_conv2d("conv2d_weight_grad", x.shape(), weight_shape, options);
   check_same_type("conv2d_weight_grad", x, dy);
   check_shape("conv2d_weight_grad", "the output gradient", dy, {shape.n, shape.k, shape.oh, shape.ow});
   Tensor dw = x.new_empty(weight_shape);

@@ -1,10 +1,10 @@
 // The rows of the table: which convolution each instruction set runs, and for which shapes.
 #include "grapnel/kernels/conv2d/conv2d.h"
 
-#include <cstdlib>
 #include <string_view>
 
 #include "grapnel/kernels/conv2d/direct.h"
+#include "grapnel/kernels/conv2d/preference.h"
 #include "grapnel/kernels/conv2d/reference.h"
 #include "grapnel/kernels/conv2d/scatter.h"
 #include "grapnel/kernels/winograd/choice.h"
@@ -12,27 +12,23 @@
 namespace grapnel::kernels {
 namespace {
 
-/// What GRAPNEL_CONV says: "direct", or "winograd2", "winograd4", "winograd4few", "winograd6" where they can
-/// be used; else nothing.
-std::string_view forced() {
-  static const char* const value = std::getenv("GRAPNEL_CONV");
-  return value ? value : "";
-}
-
-/// The variants of a fast table. Which one runs depends on the shape alone, never on a clock or on the number
-/// of threads: packing and product always agree, and so do the bits of any two runs.
+/// The variants of a fast table. Which one runs depends on the shape and on what was preferred for it, never
+/// on a clock or on the number of threads: packing and product always agree, and so do the bits of any two
+/// runs.
 template <const MicroKernel& kernel, const Winograd& winograd, const MaxPoolRows& maximum>
 struct Fast {
   static bool scatter(const Conv2d& shape, ConvPass pass) {
     return pass == ConvPass::input_grad && scatter_applies(kernel, shape);
   }
   static Tiling tiling(const Conv2d& shape, ConvPass pass) {
-    if (scatter(shape, pass) || !winograd_applies(shape) || forced() == "direct") return Tiling::none;
-    if (forced() == winograd.two.name) return Tiling::two;
-    if (forced() == winograd.six.name) return Tiling::six;
-    const bool few = forced() == winograd.few.name;
+    if (scatter(shape, pass) || !winograd_applies(shape)) return Tiling::none;
+    const std::string_view preferred = preferred_conv2d(shape, pass);
+    if (preferred == "direct") return Tiling::none;
+    if (preferred == winograd.two.name) return Tiling::two;
+    if (preferred == winograd.six.name) return Tiling::six;
+    const bool few = preferred == winograd.few.name;
     if (few && pass != ConvPass::weight_grad) return Tiling::few;
-    if (few || forced() == winograd.four.name) return Tiling::four;
+    if (few || preferred == winograd.four.name) return Tiling::four;
     return best_tiling(kernel, winograd.few, shape, pass);
   }
   /// Of two, four or six.

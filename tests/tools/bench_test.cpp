@@ -172,3 +172,32 @@ TEST_CASE("bench refuses what does not go together in one line") {
   check_fails(shop.grapnel(kSmall + "--plot ladder.svg"), "bench", "--plot belongs to --ladder");
   check_fails(shop.grapnel("bench --ladder --plot nowhere/ladder.svg"), "bench", "nowhere");
 }
+
+TEST_CASE("tune: a file of choices, which other commands take") {
+  const Workshop shop;
+  const std::string net = "--model resnet18 --width 16 --size 64 --threads 1 ";
+  const auto tuned = shop.grapnel("tune " + net + "--rounds 1 --out choices --json");
+  CAPTURE(tuned.err);
+  REQUIRE_EQ(tuned.code, 0);
+  const json choices = tuned.json()["choices"];
+  CHECK_EQ(choices.size(),
+           11);  // three of the 3x3 with stride 1 in a stage are alike, and its 1x1 is another
+  for (const json& choice : choices)
+    CHECK(choice["median_ms"].contains(choice["variant"].get<std::string>()));
+
+  // The first 3x3 convolution as the file says, whatever was measured.
+  const std::string line = choices[1]["convolution"].get<std::string>();
+  for (const std::string wanted : {"direct", "winograd2"}) {
+    shop.write_text("choices", line + " " + wanted + "\n");
+    const auto run = shop.grapnel("bench " + net + "--layers --repeat 1 --json --choices choices");
+    CAPTURE(run.err);
+    REQUIRE_EQ(run.code, 0);
+    for (const json& layer : run.json()["layers"])
+      if (layer["name"] == "layer1.0.conv1") CHECK_EQ(layer["kernel"], wanted);
+  }
+  shop.write_text("choices", line + " somehow\n");
+  check_fails(shop.grapnel("bench " + net + "--choices choices"), "bench",
+              "choices: convolution choices, line 1: \"somehow\"");
+  check_fails(shop.grapnel("bench " + net + "--choices missing"), "bench", "missing");
+  check_fails(shop.grapnel("tune " + net + "--out no/folder"), "tune", "no");
+}

@@ -5,7 +5,7 @@
 #include <cstdio>
 
 #include "grapnel/engine/grad_mode.h"
-#include "grapnel/kernels/kernels.h"
+#include "grapnel/engine/ops/conv2d_shape.h"
 #include "grapnel/nn/layers.h"
 
 namespace grapnel::tools {
@@ -28,27 +28,10 @@ std::int64_t bytes_of(const Tensors& tensors) {
 }
 
 /// Which kernel the layer's forward pass runs; empty if it is no convolution.
-std::string kernel_of(const nn::Module& layer, const Shape& x, const Shape& y) {
+std::string kernel_of(const nn::Module& layer, const Shape& x) {
   const auto* conv = dynamic_cast<const nn::Conv2d*>(&layer);
   if (!conv) return {};
-  const Conv2dOptions& o = conv->options();
-  const Shape& w = conv->weight.shape();
-  const kernels::Conv2d shape{x[0],
-                              x[1],
-                              x[2],
-                              x[3],
-                              y[1],
-                              w[2],
-                              w[3],
-                              y[2],
-                              y[3],
-                              o.stride.first,
-                              o.stride.second,
-                              o.padding.first,
-                              o.padding.second,
-                              o.dilation.first,
-                              o.dilation.second,
-                              o.groups};
+  const kernels::Conv2d shape = describe_conv2d("bench", x, conv->weight.shape(), conv->options());
   return kernels::select_cpu()->f32.conv2d_variant(shape, kernels::ConvPass::forward);
 }
 
@@ -101,7 +84,7 @@ LayerTimes time_layers(nn::Module& net, const Tensor& x, int repeat) {
           ms.at(call).push_back(ms_since(start));
           bytes.at(call) = bytes_of(inputs) + bytes_of(outputs);
           for (const auto& [name, tensor] : layer.state_dict()) bytes.at(call) += bytes_of(tensor);
-          kernels.at(call) = kernel_of(layer, inputs.at(0).shape(), outputs.at(0).shape());
+          kernels.at(call) = kernel_of(layer, inputs.at(0).shape());
           ++call;
           return std::nullopt;
         },

@@ -19,5 +19,6 @@ void add_train(CLI::App& program);
 void add_evaluate(CLI::App& program);
 void add_report(CLI::App& program);
 void add_pointing_game(CLI::App& program);
+void add_tune(CLI::App& program);
 
 }  // namespace grapnel::tools

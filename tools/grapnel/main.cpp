@@ -10,6 +10,8 @@
 #include "commands.h"
 #include "grapnel/engine/error.h"
 #include "grapnel/engine/fusion.h"
+#include "grapnel/nn/tune.h"
+#include "grapnel/viz/file.h"
 #include "output.h"
 
 namespace {
@@ -23,6 +25,15 @@ int fail(const CLI::App& program, std::string message, int code = kFailed) {
   std::cerr << "grapnel" << (chosen.empty() ? "" : " " + chosen.front()->get_name()) << ": " << message
             << '\n';
   return code;
+}
+
+void use_choices(const std::string& path) {
+  const auto bytes = grapnel::viz::read_file(path, 1 << 20);
+  try {
+    grapnel::use_conv_choices({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  } catch (const grapnel::Error& error) {
+    throw grapnel::FileError(path + ": " + error.what());
+  }
 }
 
 int run(CLI::App& program, int argc, char** argv) {
@@ -55,14 +66,19 @@ int main(int argc, char** argv) {
         grapnel::tools::add_preprocess, grapnel::tools::add_run, grapnel::tools::add_inspect,
         grapnel::tools::add_convert, grapnel::tools::add_summary, grapnel::tools::add_bench,
         grapnel::tools::add_graph, grapnel::tools::add_train, grapnel::tools::add_evaluate,
-        grapnel::tools::add_report, grapnel::tools::add_pointing_game})
+        grapnel::tools::add_report, grapnel::tools::add_pointing_game, grapnel::tools::add_tune})
     add(program);
   // All that runs a network runs fused unless told otherwise.
   std::optional<grapnel::Fusion> fusion(std::in_place);
-  for (CLI::App* command : program.get_subcommands({}))
-    if (command->get_option_no_throw("--threads"))
-      command->add_flag_callback(
-          "--eager", [&fusion] { fusion.reset(); },
-          "compute each layer on its own, not together with what follows it");
+  for (CLI::App* command : program.get_subcommands({})) {
+    if (!command->get_option_no_throw("--threads")) continue;
+    command->add_flag_callback(
+        "--eager", [&fusion] { fusion.reset(); },
+        "compute each layer on its own, not together with what follows it");
+    command
+        ->add_option_function<std::string>("--choices", use_choices,
+                                           "how convolutions are computed, a file that `grapnel tune` wrote")
+        ->type_name("FILE");
+  }
   return run(program, argc, argv);
 }
