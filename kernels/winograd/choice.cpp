@@ -7,7 +7,7 @@ namespace grapnel::kernels {
 namespace {
 
 // What a float costs beside a multiply-add: mapped, or read once from memory as weights are.
-constexpr double kMapped = 5, kFetched = 12;
+constexpr double kMapped = 5, kFetched = 10;
 // A step of few tiles beside one of the micro-kernel: set by 256 @ 14, where 16 tiles just lose to 2x2.
 constexpr double kFew = 1.25;
 
