@@ -92,7 +92,33 @@ TEST_CASE("unused memory goes back when asked for") {
   { const Tensor large = bytes(300 * kMiB), small = bytes(2000); }
   CHECK(memory_use().cached >= 300 * kMiB);
   release_cached_memory();
-  CHECK(memory_use().cached < 256 * kMiB);  // the rest of the segment that `kept` lies in
+  CHECK(memory_use().cached == 0);
+  const std::uint64_t before = requests();
+  { const Tensor again = bytes(300 * kMiB); }
+  CHECK(requests() == before + 1);
+}
+
+TEST_CASE("large blocks that lie free beside each other serve as one, whoever asked for them") {
+  release_cached_memory();
+  const Tensor kept = bytes(kMiB);
+  { const Tensor a = bytes(300 * kMiB), b = bytes(400 * kMiB), c = bytes(200 * kMiB); }
+  const std::uint64_t before = requests();
+  { const Tensor all = bytes(899 * kMiB); }
+  CHECK(requests() == before);
+}
+
+TEST_CASE("a block comes from the smallest hole that holds it") {
+  release_cached_memory();
+  const Tensor first = bytes(kMiB);
+  Tensor large = bytes(64 * kMiB);
+  const Tensor between = bytes(kMiB);
+  Tensor small = bytes(16 * kMiB);
+  const Tensor last = bytes(kMiB);
+  const void* hole = small.raw_data();
+  large = Tensor();
+  small = Tensor();
+  const Tensor fits = bytes(16 * kMiB);
+  CHECK(fits.raw_data() == hole);
 }
 
 TEST_CASE("a step that grows does not keep what no longer fits beside what it takes") {
