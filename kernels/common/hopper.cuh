@@ -13,6 +13,10 @@
 
 namespace grapnel::device {
 
+/// Whether this host thread's device runs what is in this header: one of compute capability 9.0, and a build
+/// with code for sm_90a. Throws DeviceFault.
+bool has_hopper();
+
 /// How rows of 32, 64 or 128 bytes lie in shared memory: pieces of 16 bytes change places, so that a column
 /// of pieces falls into different banks ("Tensors: Swizzling Modes"). Values as in a matrix descriptor.
 enum class Swizzle : unsigned { none = 0, bytes128 = 1, bytes64 = 2, bytes32 = 3 };
@@ -183,12 +187,12 @@ TensorMap make_pixel_map(const T* data, const PixelLayout& layout, Swizzle swizz
   const std::array<std::uint64_t, 3> strides{pixel, row, row * layout.sizes[2]};
   const std::array<std::uint32_t, 4> steps{1, layout.steps[0], layout.steps[1], 1};
   TensorMap map;
-  check_encoding(encode(&map.encoded, type_of_elements<T>(rounding), 4, const_cast<T*>(data),
-                        layout.sizes.data(), strides.data(), layout.lower.data(), layout.upper.data(),
-                        layout.channels, layout.pixels, steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
-                        encoded(swizzle), CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-                        CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
-                 "cuTensorMapEncodeIm2col");
+  check_encoding(
+      encode(&map.encoded, type_of_elements<T>(rounding), 4, const_cast<T*>(data), layout.sizes.data(),
+             strides.data(), layout.lower.data(), layout.upper.data(), layout.channels, layout.pixels,
+             steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, encoded(swizzle),
+             CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+      "cuTensorMapEncodeIm2col");
   return map;
 }
 

@@ -32,6 +32,19 @@ struct Matrix {
 
 namespace grapnel::cuda_host {
 
+/// While one exists, the model says that it is a Hopper; otherwise that it is an older GPU.
+class WithHopper {
+ public:
+  WithHopper() { ++count_; }
+  ~WithHopper() { --count_; }
+  WithHopper(const WithHopper&) = delete;
+  WithHopper& operator=(const WithHopper&) = delete;
+  static bool on() { return count_ > 0; }
+
+ private:
+  static inline int count_ = 0;
+};
+
 void check_tensor_map(const device::TensorMap& map);
 
 void init_barrier(std::uintptr_t at, unsigned count, const Site& site);

@@ -224,6 +224,8 @@ void check_tensor_map(const device::TensorMap& map) {
       refuse("a stride of " + std::to_string(tensor.strides[d]) + " bytes" + in_dimension(d) +
              (d == 0 ? ", expected that of an element" : ", expected a multiple of 16 below 2^40"));
   }
+  if (map.rounding == device::Rounding::tf32 && map.element_bytes != sizeof(float))
+    refuse("rounds to TF32 what are not floats");
   if (tensor.steps[0] != 1) refuse("a step in dimension 0, which the hardware ignores");
   for (unsigned d = 0; map.of_pixels && d < 2; ++d) {
     if (std::min(map.lower[d], map.upper[d]) < -128 || std::max(map.lower[d], map.upper[d]) > 127)
