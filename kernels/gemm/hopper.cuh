@@ -86,6 +86,19 @@ void with_operand(const char* name, const float* data, std::int64_t rows, std::i
   use(static_cast<const T*>(to), columns);
 }
 
+/// `rows` rows of `columns` elements, `pitch` apart and aligned as with_operand gives them; `together` of
+/// them are fetched at once.
+template <class T>
+MatrixRows<T> matrix_rows(const T* data, std::int64_t rows, std::int64_t columns, std::int64_t pitch,
+                          std::uint32_t together) {
+  const auto u = [](std::int64_t size) { return static_cast<std::uint64_t>(size); };
+  return {device::make_tensor_map(
+      data,
+      device::TensorLayout{
+          2, {u(columns), u(rows)}, {sizeof(T), u(pitch) * sizeof(T)}, {kHopperDepth<T>, together}},
+      device::Swizzle::bytes128, kHopperRounding<T>)};
+}
+
 /// `s.k` counts steps.
 template <class T, int kN, class A, class B, class Output>
 GRAPNEL_KERNEL(kHopperThreads, 1)

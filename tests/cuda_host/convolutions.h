@@ -10,8 +10,8 @@
 
 #include "cuda_host/array.h"
 #include "cuda_host/numbers.h"
+#include "cuda_host/precisions.h"
 #include "grapnel/kernels/common/cuda_families.h"
-#include "grapnel/kernels/common/precision.h"
 
 namespace grapnel::cuda_host {
 
@@ -25,16 +25,6 @@ inline const FloatKernels<float>& cuda_conv2d() {
     return result;
   }();
   return table;
-}
-
-template <class Body>
-void in_every_precision(const Body& body) {
-  for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16}) {
-    CAPTURE(static_cast<int>(precision));
-    set_precision(precision);
-    body(precision);
-  }
-  set_precision(Precision::fp32);
 }
 
 struct Window {

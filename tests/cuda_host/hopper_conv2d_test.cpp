@@ -5,7 +5,6 @@
 #include <string_view>
 
 #include "cuda_host/convolutions.h"
-#include "grapnel/kernels/common/hopper.cuh"
 
 using namespace grapnel;
 using namespace grapnel::kernels;
@@ -13,27 +12,8 @@ using namespace grapnel::cuda_host;
 
 namespace {
 
-template <class Body>
-void on_tensor_cores(const Body& body) {
-  const WithHopper hopper;
-  in_every_precision([&](Precision precision) {
-    if (precision != Precision::fp32) body(precision);
-  });
-}
-
 bool by_hopper(const Conv2d& p, ConvPass pass) {
   return std::string_view(cuda_conv2d().conv2d_variant(p, pass)).starts_with("hopper_");
-}
-
-/// To so many bits of fraction, to nearest, ties to even.
-std::vector<float> rounded_to(std::vector<float> values, Precision precision) {
-  const int bits = precision == Precision::tf32 ? 11 : 8;
-  for (float& value : values) {
-    int exponent = 0;
-    std::frexp(value, &exponent);
-    value = std::ldexp(std::nearbyint(std::ldexp(value, bits - exponent)), exponent - bits);
-  }
-  return values;
 }
 
 /// The two passes that are made by these kernels.

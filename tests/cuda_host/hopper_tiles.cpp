@@ -205,6 +205,7 @@ void Hopper::wait_for_stores(unsigned left, bool written) {
 }
 
 void check_tensor_map(const device::TensorMap& map) {
+  ++tensor_maps_made;
   const device::TensorLayout& tensor = map.layout;
   const auto refuse = [](const std::string& what) { throw Fault("a tensor map: " + what); };
   const auto in_dimension = [](unsigned d) { return " in dimension " + std::to_string(d); };
