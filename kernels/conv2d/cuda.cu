@@ -16,10 +16,16 @@ struct StoreFinished {
   int channels, of_group;
   Epilogue<float> epilogue;
 
-  GRAPNEL_DEVICE void operator()(int group, int pixel, int n, float sum) const {
+  bool in_fours() const {
+    const Epilogue<float>& e = epilogue;
+    return of_group % 4 == 0 && aligned_for_four({out, e.scale, e.shift, e.residual, e.mask, e.after});
+  }
+  template <int width>
+  GRAPNEL_DEVICE void operator()(int group, int pixel, int n,
+                                 const device::Vector<float, width>& sums) const {
     const int channel = group * of_group + n;
     const Index at = static_cast<Index>(pixel) * channels + channel;
-    device::store(device::Global<float>(out), at, finished(sum, epilogue, at, channel));
+    device::store_vector(device::Global<float>(out), at, finished(sums, epilogue, at, channel));
   }
 };
 
@@ -28,11 +34,11 @@ struct StoreWeight {
   float* dw;
   ConvShape p;
 
-  GRAPNEL_DEVICE void operator()(int group, int k, int n, float sum) const {
+  GRAPNEL_DEVICE void operator()(int group, int k, int n, const device::Vector<float, 1>& sum) const {
     const Tap tap = tap_of(n, p.s, p.c_group);
     const Index filter = static_cast<Index>(group) * p.k_group + k;
     const Index at = ((filter * p.c_group + tap.channel) * p.r + tap.r) * p.s + tap.s;
-    device::store(device::Global<float>(dw), at, sum);
+    device::store(device::Global<float>(dw), at, sum[0]);
   }
 };
 
@@ -55,8 +61,7 @@ pack_kernel(ConvShape p, bool forward, device::Global<float> packed, device::Glo
 /// 16 bytes.
 template <class Use>
 void with_width(const ConvShape& p, std::initializer_list<const float*> operands, const Use& use) {
-  bool four = p.c_group % 4 == 0 && p.k_group % 4 == 0;
-  for (const float* data : operands) four = four && reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+  const bool four = p.c_group % 4 == 0 && p.k_group % 4 == 0 && aligned_for_four(operands);
   four ? use.template operator()<4>() : use.template operator()<1>();
 }
 

@@ -14,7 +14,7 @@ template <class Use>
 void with_source(const float* data, int rows, int k, std::int64_t row_stride, std::int64_t k_stride,
                  const Use& use) {
   const bool along_k = k_stride == 1;
-  const bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+  const bool aligned = aligned_for_four({data});
   if (along_k && aligned && row_stride % 4 == 0 && k % 4 == 0)
     use(Strided<true, 4>{data, row_stride, k_stride, rows});
   else if (!along_k && aligned && row_stride == 1 && k_stride % 4 == 0 && rows % 4 == 0)

@@ -99,11 +99,11 @@ MatrixRows<T> matrix_rows(const T* data, std::int64_t rows, std::int64_t columns
       device::Swizzle::bytes128, kHopperRounding<T>)};
 }
 
-/// `s.k` counts steps.
+/// `s.k` counts steps. Sums are delivered one by one, or in fours.
 template <class T, int kN, class A, class B, class Output>
 GRAPNEL_KERNEL(kHopperThreads, 1)
 hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b, Output output,
-                      device::Global<float> partial) {
+                      bool in_fours, device::Global<float> partial) {
   using namespace device;
   using Stages = HopperStages<kN>;
   constexpr int kRing = Stages::kCount;
@@ -167,10 +167,25 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
     GRAPNEL_UNROLL
     for (int e = 0; e < kN / 2; ++e) before[e] += now[e];
   }
-  const int row = first_row + half + t % 128 / 32 * 16 + t % 32 / 4, column = first_column + t % 4 * 2;
+  // Through shared memory, so that a warp writes whole rows; with this pitch no two lanes meet in a bank.
+  constexpr int kPitch = kN + 8;
+  const Shared<float> sums = shared_memory<float>();
+  sync_named(1, 256);  // nobody multiplies what lies there
+  const int row = half + t % 128 / 32 * 16 + t % 32 / 4, column = t % 4 * 2;
   GRAPNEL_UNROLL
-  for (int e = 0; e < kN / 2; ++e)
-    deliver(s, split, row + e / 2 % 2 * 8, column + e / 4 * 8 + e % 2, before[e], output, partial);
+  for (int e = 0; e < kN / 2; e += 2)
+    store_vector(sums, (row + e / 2 % 2 * 8) * kPitch + column + e / 4 * 8,
+                 Vector<float, 2>{{before[e], before[e + 1]}});
+  sync_named(1, 256);
+  const auto deliver_all = [&]<int width>() {
+    constexpr int kLine = kN / width;
+    for (int i = t - 128; i < kHopperRows * kLine; i += 256) {
+      const int m = i / kLine, n = i % kLine * width;
+      deliver(s, split, first_row + m, first_column + n, load_vector<width>(sums, m * kPitch + n), output,
+              partial);
+    }
+  };
+  in_fours ? deliver_all.template operator()<4>() : deliver_all.template operator()<1>();
 }
 
 /// Runs one product (s.groups is 1) of T, whose s.k counts steps, in tiles kN wide.
@@ -182,7 +197,7 @@ void run_hopper_product(const char* name, ProductSizes s, const A& a, const B& b
   run_split(name, s, output, [&](float* partial) {
     device::launch(name, {static_cast<unsigned>(tiles * s.splits)}, {kHopperThreads},
                    HopperStages<kN>::kAllBytes, hopper_product_kernel<T, kN, A, B, Output>, s, a, b, output,
-                   partial);
+                   s.n % 4 == 0 && output.in_fours(), partial);
   });
 }
 

@@ -92,15 +92,19 @@ GRAPNEL_DEVICE int split_begin(const ProductSizes& s, int split) {
   return begin < s.k ? static_cast<int>(begin) : s.k;
 }
 
-/// The sum of row m and column n of a slice, a group's split; nothing if there is no such place.
-template <class Output>
-GRAPNEL_DEVICE void deliver(const ProductSizes& s, int slice, int m, int n, float sum, const Output& output,
+/// The sums of row m and columns n and on of a slice, a group's split; nothing if there is no such place.
+/// s.n is a multiple of the width. An Output has
+///   void operator()(int group, int m, int n, const Vector<float, width>& sums) const
+/// for a width of 1, and for 4 where its in_fours() says so.
+template <int width, class Output>
+GRAPNEL_DEVICE void deliver(const ProductSizes& s, int slice, int m, int n,
+                            const device::Vector<float, width>& sums, const Output& output,
                             device::Global<float> partial) {
   if (m >= s.m || n >= s.n) return;
   if (s.splits == 1)
-    output(slice, m, n, sum);
+    output(slice, m, n, sums);
   else
-    device::store(partial, (static_cast<std::int64_t>(slice) * s.m + m) * s.n + n, sum);
+    device::store_vector(partial, (static_cast<std::int64_t>(slice) * s.m + m) * s.n + n, sums);
 }
 
 template <class Multiply, int kM, int kN, class A, class B, class Output>
@@ -141,7 +145,7 @@ product_kernel(ProductSizes s, A a, B b, Output output, device::Global<float> pa
   }
   wait_for_copies<0>();
   multiply.template for_each<TileA, TileB>([&](int row, int column, float sum) {
-    deliver(s, slice, first_row + row, first_column + column, sum, output, partial);
+    deliver(s, slice, first_row + row, first_column + column, Vector<float, 1>{{sum}}, output, partial);
   });
 }
 
@@ -156,7 +160,7 @@ fold_splits_kernel(ProductSizes s, Output output, device::Global<const float> pa
   for (int split = 0; split < s.splits; ++split)
     sum += device::load(partial, (group * s.splits + split) * matrix + at);
   output(static_cast<int>(group), static_cast<int>(at / s.n), static_cast<int>(at % s.n),
-         static_cast<float>(sum));
+         device::Vector<float, 1>{{static_cast<float>(sum)}});
 }
 
 /// Calls start(partial) for a product in s.splits parts, and adds them up if they are more than one.

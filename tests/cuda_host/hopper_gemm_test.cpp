@@ -15,13 +15,14 @@ using device::BFloat16;
 
 namespace {
 
-/// a (m, k) and b (n, k), whose rows lie further apart than they are long, by `gaps`.
+/// a (m, k) and b (n, k), whose rows lie further apart than they are long, by the gaps; rows of C do, too,
+/// and can be written in fours if n is a multiple of 8.
 struct Operands {
   Gemm shape;
   std::vector<float> a, b, bias;
 
   Operands(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t gap_a, std::int64_t gap_b)
-      : shape{m, n, k, k + gap_a, 1, 1, k + gap_b, n + 3},
+      : shape{m, n, k, k + gap_a, 1, 1, k + gap_b, n + (n % 8 == 0 ? 4 : 3)},
         a(numbers(static_cast<std::size_t>(m * shape.a_row), 1)),
         b(numbers(static_cast<std::size_t>(n * shape.b_col), 2)),
         bias(numbers(static_cast<std::size_t>(n), 3)) {}
@@ -69,12 +70,12 @@ std::vector<float> in_one_part(const Operands& o) {
   const Array<float> c(std::vector<float>(o.places(), 77));
   const ProductSizes sizes{1, static_cast<int>(s.m), static_cast<int>(s.n),
                            tiles_for(static_cast<int>(s.k), kHopperDepth<T>), 1};
+  const StoreSum output{c.data(), nullptr, s.c_row};
   const auto tiles = static_cast<unsigned>(tiles_for(sizes.m, kHopperRows) * tiles_for(sizes.n, kN));
   device::launch("gemm", {tiles}, {kHopperThreads}, HopperStages<kN>::kAllBytes,
                  hopper_product_kernel<T, kN, MatrixRows<T>, MatrixRows<T>, StoreSum>, sizes,
                  matrix_rows<T>(left.data(), s.m, s.k, s.a_row, kHopperRows),
-                 matrix_rows<T>(right.data(), s.n, s.k, s.b_col, kN), StoreSum{c.data(), nullptr, s.c_row},
-                 nullptr);
+                 matrix_rows<T>(right.data(), s.n, s.k, s.b_col, kN), output, s.n % 8 == 0, nullptr);
   return c.values();
 }
 
