@@ -178,7 +178,7 @@ TensorMap make_tensor_map(const T* data, const TensorLayout& layout, Swizzle swi
   return map;
 }
 
-/// The same for columns of pixels, by cuTensorMapEncodeIm2col.
+/// The same for columns of pixels, by cuTensorMapEncodeIm2col, which takes corners in the order of the sizes.
 template <class T>
 TensorMap make_pixel_map(const T* data, const PixelLayout& layout, Swizzle swizzle,
                          Rounding rounding = Rounding::none) {

@@ -93,12 +93,17 @@ inline std::vector<Index> strides_of(const Conv2d& p, bool channels_last) {
                        : std::vector<Index>{c * p.r * p.s, p.r * p.s, p.s, 1};
 }
 
-/// All three passes; the last only if asked for.
+/// What is computed; the results of others are empty.
+struct Passes {
+  bool forward = true, input_grad = true, weight_grad = true;
+};
+
 inline Results expected_of(const Conv2d& p, const Data& d, unsigned parts = 0, bool last = false,
-                           bool weight_grad = true) {
+                           Passes passes = {}) {
   const auto& table = reference();
-  Results out{std::vector<float>(d.dy.size()), std::vector<float>(d.x.size()),
-              std::vector<float>(weight_grad ? d.w.size() : 0)};
+  Results out{std::vector<float>(passes.forward ? d.dy.size() : 0),
+              std::vector<float>(passes.input_grad ? d.x.size() : 0),
+              std::vector<float>(passes.weight_grad ? d.w.size() : 0)};
   const auto packed = [&](ConvPass pass) {
     std::vector<float> result(table.conv2d_packed_size(p, pass));
     table.conv2d_pack(p, pass, result.data(), d.w.data(), strides_of(p, last).data());
@@ -106,19 +111,21 @@ inline Results expected_of(const Conv2d& p, const Data& d, unsigned parts = 0, b
   };
   const auto here = [](const std::vector<float>& values) { return values.data(); };
   const Parts of_y(count({p.k}), d.dy.size()), of_x(count({p.c}), d.x.size());
-  table.conv2d_forward(p, out.y.data(), d.x.data(), packed(ConvPass::forward).data(),
-                       epilogue_of(of_y, parts, here));
-  table.conv2d_input_grad(p, out.dx.data(), d.dy.data(), packed(ConvPass::input_grad).data(),
-                          epilogue_of(of_x, parts, here));
-  if (weight_grad) table.conv2d_weight_grad(p, out.dw.data(), d.x.data(), d.dy.data());
+  if (passes.forward)
+    table.conv2d_forward(p, out.y.data(), d.x.data(), packed(ConvPass::forward).data(),
+                         epilogue_of(of_y, parts, here));
+  if (passes.input_grad)
+    table.conv2d_input_grad(p, out.dx.data(), d.dy.data(), packed(ConvPass::input_grad).data(),
+                            epilogue_of(of_x, parts, here));
+  if (passes.weight_grad) table.conv2d_weight_grad(p, out.dw.data(), d.x.data(), d.dy.data());
   return out;
 }
 
 inline Results run(const Conv2d& p, const Data& d, unsigned parts = 0, bool last = false,
-                   bool weight_grad = true) {
+                   Passes passes = {}) {
   const auto& table = cuda_conv2d();
-  const Array<float> x(d.x), w(d.w), dy(d.dy), y(d.dy.size()), dx(d.x.size()),
-      dw(weight_grad ? d.w.size() : 0);
+  const Array<float> x(d.x), w(d.w), dy(d.dy), y(passes.forward ? d.dy.size() : 0),
+      dx(passes.input_grad ? d.x.size() : 0), dw(passes.weight_grad ? d.w.size() : 0);
   const Array<float> forward(table.conv2d_packed_size(p, ConvPass::forward)),
       backward(table.conv2d_packed_size(p, ConvPass::input_grad));
   table.conv2d_pack(p, ConvPass::forward, forward.data(), w.data(), strides_of(p, last).data());
@@ -129,9 +136,11 @@ inline Results run(const Conv2d& p, const Data& d, unsigned parts = 0, bool last
     return kept.back()->data();
   };
   const Parts of_y(count({p.k}), d.dy.size()), of_x(count({p.c}), d.x.size());
-  table.conv2d_forward(p, y.data(), x.data(), forward.data(), epilogue_of(of_y, parts, there));
-  table.conv2d_input_grad(p, dx.data(), dy.data(), backward.data(), epilogue_of(of_x, parts, there));
-  if (weight_grad) table.conv2d_weight_grad(p, dw.data(), x.data(), dy.data());
+  if (passes.forward)
+    table.conv2d_forward(p, y.data(), x.data(), forward.data(), epilogue_of(of_y, parts, there));
+  if (passes.input_grad)
+    table.conv2d_input_grad(p, dx.data(), dy.data(), backward.data(), epilogue_of(of_x, parts, there));
+  if (passes.weight_grad) table.conv2d_weight_grad(p, dw.data(), x.data(), dy.data());
   return {y.values(), dx.values(), dw.values()};
 }
 

@@ -16,17 +16,25 @@ bool by_hopper(const Conv2d& p, ConvPass pass) {
   return std::string_view(cuda_conv2d().conv2d_variant(p, pass)).starts_with("hopper_");
 }
 
-/// The two passes that are made by these kernels.
-Results passes(const Conv2d& p, const Data& d, unsigned parts = 0, bool last = false) {
-  return run(p, d, parts, last, false);
+/// Those that are made by these kernels.
+Passes passes_of(const Conv2d& p) {
+  return {by_hopper(p, ConvPass::forward), by_hopper(p, ConvPass::input_grad), false};
 }
-void check_passes(const Conv2d& p, unsigned parts = 0, bool last = false) {
+Results run_there(const Conv2d& p, const Data& d, unsigned parts = 0, bool last = false) {
+  return run(p, d, parts, last, passes_of(p));
+}
+Results expected_there(const Conv2d& p, const Data& d, unsigned parts = 0, bool last = false) {
+  return expected_of(p, d, parts, last, passes_of(p));
+}
+void check(const Conv2d& p, unsigned parts = 0, bool last = false) {
   CAPTURE(p.k);
-  check_same(passes(p, data_for(p), parts, last), expected_of(p, data_for(p), parts, last, false));
+  CHECK(by_hopper(p, ConvPass::forward));
+  check_same(run_there(p, data_for(p), parts, last), expected_there(p, data_for(p), parts, last));
 }
 
+/// The second tile begins within a row.
 Conv2d uneven() {
-  Conv2d p = shape_of(1, 32, 6, 8, 40, {3, 2, 1});
+  Conv2d p = shape_of(2, 32, 23, 14, 40, {3, 2, 1});
   p.s = 4, p.stride_w = 1, p.pad_w = 2, p.dil_w = 3;
   p.ow = (p.w + 2 * p.pad_w - p.dil_w * (p.s - 1) - 1) / p.stride_w + 1;
   return p;
@@ -36,26 +44,25 @@ Conv2d uneven() {
 
 TEST_CASE("Hopper, conv2d: both passes of all shapes") {
   const Conv2d shapes[] = {
-      shape_of(2, 40, 5, 7, 40, {3, 1, 1}),   // channels beyond a step, or less than one
-      shape_of(1, 32, 12, 13, 72, {1}),       // more than a tile of pixels; tiles of 128 channels
-      shape_of(3, 32, 9, 7, 136, {3, 2, 1}),  // a tile across pictures; two of channels; steps
-      shape_of(1, 32, 6, 8, 32, {3, 1, 2, 2}), shape_of(1, 32, 5, 4, 48, {1, 1, 1}),  // y is larger than x
-      shape_of(2, 32, 7, 6, 36, {3, 3, 2}),    uneven(),
+      shape_of(2, 40, 5, 7, 40, {3, 1, 1}),     // channels beyond a step, or less than one
+      shape_of(1, 32, 12, 13, 72, {1}),         // more than a tile of pixels; tiles of 128 channels
+      shape_of(3, 32, 9, 7, 136, {3, 2, 1}),    // a tile across pictures; two of channels; steps
+      shape_of(1, 32, 6, 8, 32, {3, 1, 2, 2}),  // taps apart
+      shape_of(1, 32, 5, 4, 48, {1, 1, 1}),     // y is larger than x
+      shape_of(2, 32, 7, 6, 36, {3, 3, 2}),     // pixels that nobody reads
+      uneven(),
       shape_of(1, 96, 3, 2, 64, {3, 1, 1}),  // sums in parts
   };
   on_tensor_cores([&](Precision) {
-    for (const Conv2d& p : shapes) {
-      CHECK(by_hopper(p, ConvPass::forward));
-      check_passes(p);
-    }
+    for (const Conv2d& p : shapes) check(p);
   });
 }
 
 TEST_CASE("Hopper, conv2d: each part of an epilogue, and all, of a sum in one part and in many") {
   const Conv2d p = shape_of(1, 32, 3, 5, 40, {1}), deep = shape_of(1, 512, 1, 3, 33, {1});
   on_tensor_cores([&](Precision) {
-    for (const unsigned parts : {1u, 2u, 4u, 8u, 16u, 32u, kAllParts}) check_passes(p, parts);
-    check_passes(deep, kAllParts, true);
+    for (const unsigned parts : {1u, 2u, 4u, 8u, 16u, 32u, kAllParts}) check(p, parts);
+    check(deep, kAllParts, true);
   });
 }
 
@@ -65,10 +72,10 @@ TEST_CASE(
   const Data d = any_data_for(p);
   on_tensor_cores([&](Precision precision) {
     const Data rounded{rounded_to(d.x, precision), rounded_to(d.w, precision), rounded_to(d.dy, precision)};
-    const Results got = passes(p, d), expected = expected_of(p, rounded);
+    const Results got = run_there(p, d), expected = expected_there(p, rounded);
     check_close(got.y, expected.y, 16);
     check_close(got.dx, expected.dx, 16);
-    const Results again = passes(p, d);
+    const Results again = run_there(p, d);
     CHECK(got.y == again.y);
     CHECK(got.dx == again.dx);
   });
@@ -98,7 +105,7 @@ TEST_CASE("Hopper, conv2d: NaN and infinity reach what reads them, and nothing e
   d.dy[1] = std::numeric_limits<float>::signaling_NaN();
   const Results expected = expected_of(p, d);
   on_tensor_cores([&](Precision) {
-    const Results got = passes(p, d);
+    const Results got = run_there(p, d);
     for (std::size_t i = 0; i < got.y.size(); ++i) {
       CHECK(std::isfinite(got.y[i]) == std::isfinite(expected.y[i]));
       CHECK(std::isnan(got.dx[i]) == std::isnan(expected.dx[i]));
@@ -140,5 +147,10 @@ TEST_CASE("Hopper, conv2d: which passes run there") {
 
 TEST_CASE("Hopper, conv2d: no picture") {
   const Conv2d p = shape_of(0, 32, 5, 5, 32, {3, 1, 1});
-  on_tensor_cores([&](Precision) { check_passes(p); });
+  on_tensor_cores([&](Precision) { check(p); });
+}
+
+TEST_CASE("Hopper, conv2d: passes that run there and passes that do not, of one convolution") {
+  const Conv2d p = shape_of(1, 32, 5, 4, 33, {3, 2, 1});
+  on_tensor_cores([&](Precision) { check_same(run(p, data_for(p)), expected_of(p, data_for(p))); });
 }
