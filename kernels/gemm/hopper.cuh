@@ -73,7 +73,7 @@ copy_operand_kernel(std::int64_t pieces, std::int64_t columns, std::int64_t pitc
 template <class T, class Use>
 void with_operand(const char* name, const float* data, std::int64_t rows, std::int64_t columns,
                   std::int64_t pitch, const Use& use) {
-  const bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && pitch % 4 == 0;
+  const bool aligned = aligned_for_four({data}) && pitch % 4 == 0;
   if constexpr (std::is_same_v<T, float>)
     if (aligned) return use(data, pitch);
   const device::Workspace copy(static_cast<std::size_t>(rows * columns) * sizeof(T));
