@@ -7,7 +7,7 @@
 
 #include "grapnel/kernels/accelerator.h"
 #include "grapnel/kernels/common/cuda_families.h"
-#include "grapnel/kernels/common/device.cuh"
+#include "grapnel/kernels/common/hopper.cuh"
 
 namespace grapnel {
 namespace {
@@ -114,7 +114,27 @@ int current_device() {
   return device;
 }
 
+// Each architecture's code has an answer of its own.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+__device__ bool code_is_for_hopper = true;
+#else
+__device__ bool code_is_for_hopper = false;
+#endif
+
 }  // namespace
+
+bool device::has_hopper() {
+  static std::once_flag asked[kMostDevices];
+  static bool answers[kMostDevices];
+  const int device = current_device();
+  std::call_once(asked[device], [device] {
+    check(cudaMemcpyFromSymbolAsync(&answers[device], code_is_for_hopper, sizeof(bool), 0,
+                                    cudaMemcpyDeviceToHost, stream_of(device)),
+          "asking for the device's code");
+    synchronize(device);
+  });
+  return answers[device];
+}
 
 cudaStream_t device::current_stream() {
   return stream_of(current_device());

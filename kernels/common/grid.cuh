@@ -1,12 +1,21 @@
 // What kernels of many families share: which element a thread has, where it lies, sums over a block.
 #pragma once
 
+#include <initializer_list>
+
 #include "grapnel/kernels/common/device.cuh"
 #include "grapnel/kernels/kernels.h"
 
 namespace grapnel::kernels {
 
 inline constexpr unsigned kBlockThreads = 256;
+
+/// Whether four floats can be read or written at once at each; null is nowhere.
+inline bool aligned_for_four(std::initializer_list<const float*> places) {
+  for (const float* place : places)
+    if (reinterpret_cast<std::uintptr_t>(place) % 16 != 0) return false;
+  return true;
+}
 
 /// Starts `kernel` with at least one thread for each of `count` elements, if there are any.
 template <class... Parameters, class... Arguments>

@@ -13,6 +13,10 @@
 
 namespace grapnel::device {
 
+/// Whether this host thread's device runs what is in this header: one of compute capability 9.0, and a build
+/// with code for sm_90a. Throws DeviceFault.
+bool has_hopper();
+
 /// How rows of 32, 64 or 128 bytes lie in shared memory: pieces of 16 bytes change places, so that a column
 /// of pieces falls into different banks ("Tensors: Swizzling Modes"). Values as in a matrix descriptor.
 enum class Swizzle : unsigned { none = 0, bytes128 = 1, bytes64 = 2, bytes32 = 3 };
@@ -37,6 +41,21 @@ struct TensorLayout {
   std::array<std::uint32_t, 5> box;
   std::array<std::uint32_t, 5> steps{1, 1, 1, 1, 1};  // every how many elements one is taken from the box
 };
+
+/// Dense pictures (N, H, W, C), C innermost, and the columns of pixels that are copied at once ("Tensors:
+/// im2col mode"). Pixels are counted along W, then H, then N: in each direction every `steps`-th from `lower`
+/// on, up to size - 1 + `upper`. So a convolution's pixels of y each have one of x, that of its first tap,
+/// with lower = -padding and upper = padding - dilation * (taps - 1).
+struct PixelLayout {
+  std::array<std::uint64_t, 4> sizes;  // C, W, H, N
+  std::array<int, 2> lower, upper;     // W, H; -128 to 127
+  std::array<std::uint32_t, 2> steps;  // W, H; 1 to 8
+  std::uint32_t channels, pixels;      // of a column; at most 256 and 1024
+};
+
+/// What becomes of floats on the way to shared memory: nothing, or they are rounded to TF32, to nearest even
+/// ("Tensors: Tensor Dimension, size and format").
+enum class Rounding { none, tf32 };
 
 /// In shared memory, 8 bytes. A phase ends when `count` arrivals and all the bytes they announced have come.
 struct alignas(8) Barrier {
@@ -110,38 +129,70 @@ GRAPNEL_DEVICE void wait(Shared<Barrier> barrier, unsigned parity) {
   }
 }
 
-/// How a kernel takes a tensor map: by value, and in place.
-#define GRAPNEL_TENSOR_MAP const __grid_constant__ ::grapnel::device::TensorMap
+/// How a kernel takes a tensor map, or what holds one: by value, and in place.
+#define GRAPNEL_IN_PLACE const __grid_constant__
 
 struct TensorMap {
   CUtensorMap encoded;
 };
 
+/// A function of the driver, which nothing is linked to.
+template <class Function>
+Function* driver_entry(const char* name) {
+  void* entry = nullptr;
+  cudaDriverEntryPointQueryResult found{};
+  const cudaError_t error = cudaGetDriverEntryPointByVersion(name, &entry, 12000, cudaEnableDefault, &found);
+  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess)
+    throw kernels::DeviceFault(std::string("the driver has no ") + name);
+  return reinterpret_cast<Function*>(entry);
+}
+
+template <class T>
+CUtensorMapDataType type_of_elements(Rounding rounding) {
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, BFloat16>);
+  if (std::is_same_v<T, BFloat16>) return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  return rounding == Rounding::tf32 ? CU_TENSOR_MAP_DATA_TYPE_TFLOAT32 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+}
+inline CUtensorMapSwizzle encoded(Swizzle swizzle) {
+  constexpr CUtensorMapSwizzle kSwizzles[] = {CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                              CU_TENSOR_MAP_SWIZZLE_64B, CU_TENSOR_MAP_SWIZZLE_32B};
+  return kSwizzles[static_cast<unsigned>(swizzle)];
+}
+inline void check_encoding(CUresult result, const char* name) {
+  if (result != CUDA_SUCCESS)
+    throw kernels::DeviceFault(std::string(name) + ": error " + std::to_string(static_cast<int>(result)));
+}
+
 /// For elements float or BFloat16. Throws DeviceFault where the layout breaks a rule of
 /// cuTensorMapEncodeTiled.
 template <class T>
-TensorMap make_tensor_map(const T* data, const TensorLayout& layout, Swizzle swizzle) {
-  static_assert(std::is_same_v<T, float> || std::is_same_v<T, BFloat16>);
-  static const auto encode = [] {
-    void* entry = nullptr;
-    cudaDriverEntryPointQueryResult found{};
-    const cudaError_t error =
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found);
-    if (error != cudaSuccess || found != cudaDriverEntryPointSuccess)
-      throw kernels::DeviceFault("the driver has no tensor maps");
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
-  }();
-  constexpr CUtensorMapSwizzle kSwizzles[] = {CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                              CU_TENSOR_MAP_SWIZZLE_64B, CU_TENSOR_MAP_SWIZZLE_32B};
+TensorMap make_tensor_map(const T* data, const TensorLayout& layout, Swizzle swizzle,
+                          Rounding rounding = Rounding::none) {
+  static auto* const encode = driver_entry<decltype(cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled");
   TensorMap map;
-  const CUresult result = encode(
-      &map.encoded,
-      std::is_same_v<T, float> ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-      layout.rank, const_cast<T*>(data), layout.sizes.data(), layout.strides.data() + 1, layout.box.data(),
-      layout.steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, kSwizzles[static_cast<unsigned>(swizzle)],
-      CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS)
-    throw kernels::DeviceFault("cuTensorMapEncodeTiled: error " + std::to_string(static_cast<int>(result)));
+  check_encoding(encode(&map.encoded, type_of_elements<T>(rounding), layout.rank, const_cast<T*>(data),
+                        layout.sizes.data(), layout.strides.data() + 1, layout.box.data(),
+                        layout.steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, encoded(swizzle),
+                        CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+                 "cuTensorMapEncodeTiled");
+  return map;
+}
+
+/// The same for columns of pixels, by cuTensorMapEncodeIm2col, which takes corners in the order of the sizes.
+template <class T>
+TensorMap make_pixel_map(const T* data, const PixelLayout& layout, Swizzle swizzle,
+                         Rounding rounding = Rounding::none) {
+  static auto* const encode = driver_entry<decltype(cuTensorMapEncodeIm2col)>("cuTensorMapEncodeIm2col");
+  const std::uint64_t pixel = layout.sizes[0] * sizeof(T), row = pixel * layout.sizes[1];
+  const std::array<std::uint64_t, 3> strides{pixel, row, row * layout.sizes[2]};
+  const std::array<std::uint32_t, 4> steps{1, layout.steps[0], layout.steps[1], 1};
+  TensorMap map;
+  check_encoding(
+      encode(&map.encoded, type_of_elements<T>(rounding), 4, const_cast<T*>(data), layout.sizes.data(),
+             strides.data(), layout.lower.data(), layout.upper.data(), layout.channels, layout.pixels,
+             steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, encoded(swizzle),
+             CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+      "cuTensorMapEncodeIm2col");
   return map;
 }
 
@@ -169,6 +220,20 @@ GRAPNEL_DEVICE void load_tile(Shared<T> to, const TensorMap& map, const std::arr
   else
     GRAPNEL_LOAD("5d", "%3, %4, %5, %6, %7", "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4]));
 #undef GRAPNEL_LOAD
+}
+
+/// The same for a column of pixels, from channel, w, h and n of `at` on, as its PixelLayout counts them; each
+/// is read `offset` (w, h; 0 to 255) further on, as another tap of a convolution reads it. Pixels and
+/// channels outside of the pictures are zeros.
+template <class T>
+GRAPNEL_DEVICE void load_pixels(Shared<T> to, const TensorMap& map, const std::array<int, 4>& at,
+                                const std::array<int, 2>& offset, Shared<Barrier> barrier) {
+  GRAPNEL_HOPPER_ASM(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, "
+      "%4, %5, %6}], [%2], {%7, %8};" ::"r"(to.address()),
+      "l"(&map), "r"(barrier.address()), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]),
+      "h"(static_cast<std::uint16_t>(offset[0])), "h"(static_cast<std::uint16_t>(offset[1]))
+      : "memory");
 }
 
 /// The way back; what leaves the tensor is not written. What threads stored to `from` needs

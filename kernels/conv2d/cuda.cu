@@ -1,6 +1,7 @@
 // Convolutions and their gradients on a GPU as matrix products (sources.cuh), with what follows them.
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/common/epilogue.cuh"
+#include "grapnel/kernels/conv2d/hopper.cuh"
 #include "grapnel/kernels/conv2d/sources.cuh"
 #include "grapnel/kernels/gemm/multiply.cuh"
 
@@ -15,10 +16,16 @@ struct StoreFinished {
   int channels, of_group;
   Epilogue<float> epilogue;
 
-  GRAPNEL_DEVICE void operator()(int group, int pixel, int n, float sum) const {
+  bool in_fours() const {
+    const Epilogue<float>& e = epilogue;
+    return of_group % 4 == 0 && aligned_for_four({out, e.scale, e.shift, e.residual, e.mask, e.after});
+  }
+  template <int width>
+  GRAPNEL_DEVICE void operator()(int group, int pixel, int n,
+                                 const device::Vector<float, width>& sums) const {
     const int channel = group * of_group + n;
     const Index at = static_cast<Index>(pixel) * channels + channel;
-    device::store(device::Global<float>(out), at, finished(sum, epilogue, at, channel));
+    device::store_vector(device::Global<float>(out), at, finished(sums, epilogue, at, channel));
   }
 };
 
@@ -27,11 +34,11 @@ struct StoreWeight {
   float* dw;
   ConvShape p;
 
-  GRAPNEL_DEVICE void operator()(int group, int k, int n, float sum) const {
+  GRAPNEL_DEVICE void operator()(int group, int k, int n, const device::Vector<float, 1>& sum) const {
     const Tap tap = tap_of(n, p.s, p.c_group);
     const Index filter = static_cast<Index>(group) * p.k_group + k;
     const Index at = ((filter * p.c_group + tap.channel) * p.r + tap.r) * p.s + tap.s;
-    device::store(device::Global<float>(dw), at, sum);
+    device::store(device::Global<float>(dw), at, sum[0]);
   }
 };
 
@@ -54,23 +61,45 @@ pack_kernel(ConvShape p, bool forward, device::Global<float> packed, device::Glo
 /// 16 bytes.
 template <class Use>
 void with_width(const ConvShape& p, std::initializer_list<const float*> operands, const Use& use) {
-  bool four = p.c_group % 4 == 0 && p.k_group % 4 == 0;
-  for (const float* data : operands) four = four && reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+  const bool four = p.c_group % 4 == 0 && p.k_group % 4 == 0 && aligned_for_four(operands);
   four ? use.template operator()<4>() : use.template operator()<1>();
 }
 
-/// One for all precisions: the packed weights are the same.
-const char* variant(const Conv2d&, ConvPass) {
-  return "implicit_gemm";
+const char* variant(const Conv2d& p, ConvPass pass) {
+  if (!runs_on_hopper(p, pass, precision())) return "implicit_gemm";
+  return precision() == Precision::tf32 ? "hopper_tf32" : "hopper_bf16";
 }
 
+/// For all variants, of which hopper_bf16 fills half.
 std::size_t packed_size(const Conv2d& p, ConvPass) {
   return static_cast<std::size_t>(p.k * (p.c / p.groups) * p.r * p.s);
 }
 
 void pack(const Conv2d& conv, ConvPass pass, float* packed, const float* w, const Index* strides) {
-  launch_each("conv2d's weights", static_cast<Index>(packed_size(conv, pass)), pack_kernel, conv_shape(conv),
-              pass == ConvPass::forward, packed, w, strides[0], strides[1], strides[2], strides[3]);
+  const Precision mode = precision();
+  const auto run = [&](auto kernel, auto* to) {
+    launch_each("conv2d's weights", static_cast<Index>(packed_size(conv, pass)), kernel, conv_shape(conv),
+                pass == ConvPass::forward, to, w, strides[0], strides[1], strides[2], strides[3]);
+  };
+  if (!runs_on_hopper(conv, pass, mode))
+    run(pack_kernel, packed);
+  else if (mode == Precision::tf32)
+    run(pack_rows_kernel<float>, packed);
+  else
+    run(pack_rows_kernel<device::BFloat16>, reinterpret_cast<device::BFloat16*>(packed));
+}
+
+/// True, and done, if the pass runs on Hopper.
+bool convolved_on_hopper(const char* name, const Conv2d& conv, ConvPass pass, const float* from,
+                         const float* packed, const StoreFinished& output) {
+  const Precision mode = precision();
+  if (!runs_on_hopper(conv, pass, mode)) return false;
+  const Conv2d p = as_forward(conv, pass);
+  if (mode == Precision::tf32)
+    convolve_on_hopper<float>(name, p, from, packed, output);
+  else
+    convolve_on_hopper<device::BFloat16>(name, p, from, packed, output);
+  return true;
 }
 
 void forward(const Conv2d& conv, float* y, const float* x, const float* packed,
@@ -78,9 +107,11 @@ void forward(const Conv2d& conv, float* y, const float* x, const float* packed,
   const ConvShape p = conv_shape(conv);
   const ProductSizes sizes{p.groups, p.n * p.oh * p.ow, p.k_group, p.r * p.s * p.c_group, 1};
   if (sizes.m == 0 || sizes.n == 0) return;
+  const StoreFinished output{y, p.k, p.k_group, epilogue};
+  if (convolved_on_hopper("conv2d", conv, ConvPass::forward, x, packed, output)) return;
   with_width(p, {x, packed}, [&]<int width>() {
     run_precisely<128>("conv2d", sizes, PatchesByPixel<width>{x, p}, Weights<width>{packed, sizes.k, sizes.n},
-                       StoreFinished{y, p.k, p.k_group, epilogue});
+                       output);
   });
 }
 
@@ -89,9 +120,11 @@ void input_grad(const Conv2d& conv, float* dx, const float* dy, const float* pac
   const ConvShape p = conv_shape(conv);
   const ProductSizes sizes{p.groups, p.n * p.h * p.w, p.c_group, p.r * p.s * p.k_group, 1};
   if (sizes.m == 0 || sizes.n == 0) return;
+  const StoreFinished output{dx, p.c, p.c_group, epilogue};
+  if (convolved_on_hopper("conv2d_input_grad", conv, ConvPass::input_grad, dy, packed, output)) return;
   with_width(p, {dy, packed}, [&]<int width>() {
     run_precisely<128>("conv2d_input_grad", sizes, ReachesByPixel<width>{dy, p},
-                       Weights<width>{packed, sizes.k, sizes.n}, StoreFinished{dx, p.c, p.c_group, epilogue});
+                       Weights<width>{packed, sizes.k, sizes.n}, output);
   });
 }
 

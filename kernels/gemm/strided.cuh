@@ -26,9 +26,15 @@ struct StoreSum {
   const float* bias;
   std::int64_t row;
 
-  GRAPNEL_DEVICE void operator()(int, int m, int n, float sum) const {
-    if (bias) sum += device::load(device::Global<const float>(bias), n);
-    device::store(device::Global<float>(c), m * row + n, sum);
+  bool in_fours() const { return row % 4 == 0 && aligned_for_four({c, bias}); }
+  template <int width>
+  GRAPNEL_DEVICE void operator()(int, int m, int n, device::Vector<float, width> sums) const {
+    if (bias) {
+      const auto added = device::load_vector<width>(device::Global<const float>(bias), n);
+      GRAPNEL_UNROLL
+      for (int e = 0; e < width; ++e) sums[e] += added[e];
+    }
+    device::store_vector(device::Global<float>(c), m * row + n, sums);
   }
 };
 

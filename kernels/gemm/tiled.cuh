@@ -92,8 +92,23 @@ GRAPNEL_DEVICE int split_begin(const ProductSizes& s, int split) {
   return begin < s.k ? static_cast<int>(begin) : s.k;
 }
 
+/// The sums of row m and columns n and on of a slice, a group's split; nothing if there is no such place.
+/// s.n is a multiple of the width. An Output has
+///   void operator()(int group, int m, int n, const Vector<float, width>& sums) const
+/// for a width of 1, and for 4 where its in_fours() says so.
+template <int width, class Output>
+GRAPNEL_DEVICE void deliver(const ProductSizes& s, int slice, int m, int n,
+                            const device::Vector<float, width>& sums, const Output& output,
+                            device::Global<float> partial) {
+  if (m >= s.m || n >= s.n) return;
+  if (s.splits == 1)
+    output(slice, m, n, sums);
+  else
+    device::store_vector(partial, (static_cast<std::int64_t>(slice) * s.m + m) * s.n + n, sums);
+}
+
 template <class Multiply, int kM, int kN, class A, class B, class Output>
-GRAPNEL_KERNEL(kBlockThreads, kM * kN > 64 * 64 ? 1 : 2)
+GRAPNEL_KERNEL(kBlockThreads, kM* kN > 64 * 64 ? 1 : 2)
 product_kernel(ProductSizes s, A a, B b, Output output, device::Global<float> partial) {
   using namespace device;
   const int across = tiles_for(s.m, kM), down = tiles_for(s.n, kN);
@@ -130,12 +145,7 @@ product_kernel(ProductSizes s, A a, B b, Output output, device::Global<float> pa
   }
   wait_for_copies<0>();
   multiply.template for_each<TileA, TileB>([&](int row, int column, float sum) {
-    const int m = first_row + row, n = first_column + column;
-    if (m >= s.m || n >= s.n) return;
-    if (s.splits == 1)
-      output(group, m, n, sum);
-    else
-      store(partial, (static_cast<std::int64_t>(slice) * s.m + m) * s.n + n, sum);
+    deliver(s, slice, first_row + row, first_column + column, Vector<float, 1>{{sum}}, output, partial);
   });
 }
 
@@ -150,26 +160,34 @@ fold_splits_kernel(ProductSizes s, Output output, device::Global<const float> pa
   for (int split = 0; split < s.splits; ++split)
     sum += device::load(partial, (group * s.splits + split) * matrix + at);
   output(static_cast<int>(group), static_cast<int>(at / s.n), static_cast<int>(at % s.n),
-         static_cast<float>(sum));
+         device::Vector<float, 1>{{static_cast<float>(sum)}});
+}
+
+/// Calls start(partial) for a product in s.splits parts, and adds them up if they are more than one.
+template <class Output, class Start>
+void run_split(const char* name, const ProductSizes& s, const Output& output, const Start& start) {
+  const std::int64_t sums = static_cast<std::int64_t>(s.groups) * s.m * s.n;
+  const device::Workspace workspace(
+      s.splits == 1 ? 0 : sizeof(float) * static_cast<std::size_t>(s.splits * sums));
+  float* partial = workspace.of<float>();
+  start(partial);
+  if (s.splits > 1) launch_each(name, sums, fold_splits_kernel<Output>, s, output, partial);
 }
 
 /// Runs a product of `groups` independent matrices in tiles of kM x kN. Multiply is from multiply.cuh.
 template <template <int, int> class Multiply, int kM, int kN, class A, class B, class Output>
 void run_product(const char* name, ProductSizes s, const A& a, const B& b, const Output& output) {
   using Index = std::int64_t;
-  const Index matrix = static_cast<Index>(s.m) * s.n;
   const Index tiles = static_cast<Index>(tiles_for(s.m, kM)) * tiles_for(s.n, kN) * s.groups;
   // Two blocks for each of about 128 multiprocessors, and no more than 8192 terms in a block.
   const int wanted = std::max(static_cast<int>((255 + tiles) / tiles), tiles_for(s.k, 8192));
   s.splits = std::clamp(wanted, 1, std::max(1, s.k / (kStepsTogether * kDepth)));
-  const device::Workspace workspace(
-      s.splits == 1 ? 0 : sizeof(float) * static_cast<std::size_t>(s.groups * s.splits * matrix));
-  float* partial = workspace.of<float>();
   constexpr std::size_t kShared =
       kStages * sizeof(float) * (OperandTile<kM, A::kAlongK>::kFloats + OperandTile<kN, B::kAlongK>::kFloats);
-  device::launch(name, {static_cast<unsigned>(tiles * s.splits)}, {kBlockThreads}, kShared,
-                 product_kernel<Multiply<kM, kN>, kM, kN, A, B, Output>, s, a, b, output, partial);
-  if (s.splits > 1) launch_each(name, s.groups * matrix, fold_splits_kernel<Output>, s, output, partial);
+  run_split(name, s, output, [&](float* partial) {
+    device::launch(name, {static_cast<unsigned>(tiles * s.splits)}, {kBlockThreads}, kShared,
+                   product_kernel<Multiply<kM, kN>, kM, kN, A, B, Output>, s, a, b, output, partial);
+  });
 }
 
 }  // namespace grapnel::kernels

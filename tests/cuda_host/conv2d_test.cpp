@@ -2,52 +2,18 @@
 #include <doctest/doctest.h>
 
 #include <limits>
-#include <memory>
 
-#include "cuda_host/array.h"
-#include "cuda_host/numbers.h"
+#include "cuda_host/convolutions.h"
 #include "grapnel/kernels/accelerator.h"
-#include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/conv2d/sources.cuh"
 #include "grapnel/kernels/gemm/multiply.cuh"
 #include "grapnel/kernels/gemm/strided.cuh"
 
 using namespace grapnel;
 using namespace grapnel::kernels;
-using cuda_host::Array;
-using Index = std::int64_t;
+using namespace grapnel::cuda_host;
 
 namespace {
-
-const FloatKernels<float>& cuda() {
-  static const FloatKernels<float> table = [] {
-    FloatKernels<float> result{};
-    fill_conv2d_cuda(result);
-    return result;
-  }();
-  return table;
-}
-
-template <class Body>
-void in_every_precision(const Body& body) {
-  for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16}) {
-    CAPTURE(static_cast<int>(precision));
-    set_precision(precision);
-    body(precision);
-  }
-  set_precision(Precision::fp32);
-}
-
-struct Window {
-  Index kernel, stride = 1, pad = 0, dilation = 1, groups = 1;
-};
-
-/// Height and width differ in all they can.
-Conv2d shape_of(Index n, Index c, Index h, Index w, Index k, Window window) {
-  const auto& [size, stride, pad, dilation, groups] = window;
-  const auto out = [&](Index in) { return (in + 2 * pad - dilation * (size - 1) - 1) / stride + 1; };
-  return {n, c, h, w, k, size, size, out(h), out(w), stride, stride, pad, pad, dilation, dilation, groups};
-}
 
 const std::vector<Conv2d>& shapes() {
   static const std::vector<Conv2d> all = [] {
@@ -74,117 +40,6 @@ const std::vector<Conv2d>& shapes() {
     return list;
   }();
   return all;
-}
-
-std::size_t count(std::initializer_list<Index> sizes) {
-  Index product = 1;
-  for (const Index size : sizes) product *= size;
-  return static_cast<std::size_t>(product);
-}
-
-struct Data {
-  std::vector<float> x, w, dy;
-};
-Data data_for(const Conv2d& p) {
-  return {cuda_host::numbers(count({p.n, p.h, p.w, p.c}), 1),
-          cuda_host::numbers(count({p.k, p.c / p.groups, p.r, p.s}), 2),
-          cuda_host::numbers(count({p.n, p.oh, p.ow, p.k}), 3)};
-}
-/// More bits than any tensor core keeps.
-Data any_data_for(const Conv2d& p) {
-  Data d = data_for(p);
-  for (auto* values : {&d.x, &d.w, &d.dy})
-    for (float& value : *values) value = std::sin(100 * value);
-  return d;
-}
-
-/// The parts of an epilogue, in order; a bit for each.
-constexpr unsigned kAllParts = 63;
-struct Parts {
-  std::vector<float> scale, shift, after, residual, mask;
-  Parts(std::size_t channels, std::size_t elements)
-      : scale(cuda_host::numbers(channels, 11)),
-        shift(cuda_host::numbers(channels, 12)),
-        after(cuda_host::numbers(channels, 13)),
-        residual(cuda_host::numbers(elements, 14)),
-        mask(cuda_host::numbers(elements, 15)) {}
-};
-template <class Give>
-Epilogue<float> epilogue_of(const Parts& p, unsigned which, const Give& give) {
-  Epilogue<float> e;
-  if (which & 1) e.scale = give(p.scale);
-  if (which & 2) e.shift = give(p.shift);
-  if (which & 4) e.residual = give(p.residual);
-  e.relu = which & 8;
-  if (which & 16) e.mask = give(p.mask);
-  if (which & 32) e.after = give(p.after);
-  return e;
-}
-
-struct Results {
-  std::vector<float> y, dx, dw;
-};
-
-/// Of weights that are dense rows, or channels last.
-std::vector<Index> strides_of(const Conv2d& p, bool channels_last) {
-  const Index c = p.c / p.groups;
-  return channels_last ? std::vector<Index>{p.r * p.s * c, 1, p.s * c, c}
-                       : std::vector<Index>{c * p.r * p.s, p.r * p.s, p.s, 1};
-}
-
-/// All three passes.
-Results expected_of(const Conv2d& p, const Data& d, unsigned parts = 0, bool last = false) {
-  const auto& table = cuda_host::reference();
-  Results out{std::vector<float>(d.dy.size()), std::vector<float>(d.x.size()),
-              std::vector<float>(d.w.size())};
-  const auto packed = [&](ConvPass pass) {
-    std::vector<float> result(table.conv2d_packed_size(p, pass));
-    table.conv2d_pack(p, pass, result.data(), d.w.data(), strides_of(p, last).data());
-    return result;
-  };
-  const auto here = [](const std::vector<float>& values) { return values.data(); };
-  const Parts of_y(count({p.k}), d.dy.size()), of_x(count({p.c}), d.x.size());
-  table.conv2d_forward(p, out.y.data(), d.x.data(), packed(ConvPass::forward).data(),
-                       epilogue_of(of_y, parts, here));
-  table.conv2d_input_grad(p, out.dx.data(), d.dy.data(), packed(ConvPass::input_grad).data(),
-                          epilogue_of(of_x, parts, here));
-  table.conv2d_weight_grad(p, out.dw.data(), d.x.data(), d.dy.data());
-  return out;
-}
-
-Results run(const Conv2d& p, const Data& d, unsigned parts = 0, bool last = false) {
-  const auto& table = cuda();
-  const Array<float> x(d.x), w(d.w), dy(d.dy), y(d.dy.size()), dx(d.x.size()), dw(d.w.size());
-  const Array<float> forward(table.conv2d_packed_size(p, ConvPass::forward)),
-      backward(table.conv2d_packed_size(p, ConvPass::input_grad));
-  table.conv2d_pack(p, ConvPass::forward, forward.data(), w.data(), strides_of(p, last).data());
-  table.conv2d_pack(p, ConvPass::input_grad, backward.data(), w.data(), strides_of(p, last).data());
-  std::vector<std::unique_ptr<Array<float>>> kept;
-  const auto there = [&](const std::vector<float>& values) {
-    kept.push_back(std::make_unique<Array<float>>(values));
-    return kept.back()->data();
-  };
-  const Parts of_y(count({p.k}), d.dy.size()), of_x(count({p.c}), d.x.size());
-  table.conv2d_forward(p, y.data(), x.data(), forward.data(), epilogue_of(of_y, parts, there));
-  table.conv2d_input_grad(p, dx.data(), dy.data(), backward.data(), epilogue_of(of_x, parts, there));
-  table.conv2d_weight_grad(p, dw.data(), x.data(), dy.data());
-  return {y.values(), dx.values(), dw.values()};
-}
-
-void check_same(const Results& got, const Results& expected) {
-  cuda_host::check_close(got.y, expected.y, 8);
-  cuda_host::check_close(got.dx, expected.dx, 8);
-  cuda_host::check_close(got.dw, expected.dw, 8);
-}
-
-double distance(const std::vector<float>& got, const std::vector<float>& expected) {
-  REQUIRE(got.size() == expected.size());
-  double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    difference += std::pow(static_cast<double>(got[i]) - expected[i], 2);
-    norm += std::pow(static_cast<double>(expected[i]), 2);
-  }
-  return std::sqrt(difference / norm);
 }
 
 }  // namespace
@@ -238,10 +93,10 @@ TEST_CASE("conv2d: tiles of 128 x 128 and 128 x 64, which the table takes for la
   const Data d = data_for(p);
   const Results expected = expected_of(p, d);
   const Array<float> x(d.x), w(d.w), dy(d.dy), y(d.dy.size()), dw(d.w.size()), packed(d.w.size());
-  cuda().conv2d_pack(p, ConvPass::forward, packed.data(), w.data(), strides_of(p, true).data());
+  cuda_conv2d().conv2d_pack(p, ConvPass::forward, packed.data(), w.data(), strides_of(p, true).data());
   run_product<MultiplyTf32, 128, 128>("conv2d", {1, 132, 132, 36, 1}, PatchesByPixel<4>{x.data(), shape},
                                       Weights<4>{packed.data(), 36, 132}, StoreSum{y.data(), nullptr, 132});
-  cuda_host::check_close(y.values(), expected_of(p, d, 0, true).y, 8);
+  check_close(y.values(), expected_of(p, d, 0, true).y, 8);
   run_product<MultiplyFloat, 128, 64>("conv2d_weight_grad", {1, 132, 36, 132, 1},
                                       GradientsByChannel<4>{dy.data(), shape},
                                       PatchesByTap<4>{x.data(), shape}, StoreSum{dw.data(), nullptr, 36});
@@ -251,14 +106,14 @@ TEST_CASE("conv2d: tiles of 128 x 128 and 128 x 64, which the table takes for la
   for (std::size_t k = 0; k < 132; ++k)
     for (std::size_t tap = 0; tap < 9; ++tap)
       for (std::size_t c = 0; c < 4; ++c) turned[(k * 4 + c) * 9 + tap] = got[k * 36 + tap * 4 + c];
-  cuda_host::check_close(turned, expected.dw, 8);
+  check_close(turned, expected.dw, 8);
 }
 
 TEST_CASE("conv2d: a weight gradient of many pixels has the same bits every time") {
   const Conv2d p = shape_of(1, 3, 17, 16, 2, {1});
   const Data d = any_data_for(p);
   const std::vector<float> dw = run(p, d).dw;
-  cuda_host::check_close(dw, expected_of(p, d).dw, 8);
+  check_close(dw, expected_of(p, d).dw, 8);
   CHECK(dw == run(p, d).dw);
 }
 
@@ -294,6 +149,6 @@ TEST_CASE("conv2d: no picture, no filter; a gradient of nothing is zero") {
 TEST_CASE("conv2d: more pixels than an int counts are refused; pooling is not fused") {
   const Conv2d p = shape_of(40000, 1, 300, 300, 1, {1});
   const Array<float> one(1);
-  CHECK_THROWS_AS(cuda().conv2d_forward(p, one.data(), one.data(), one.data(), {}), DeviceFault);
-  CHECK_FALSE(cuda().conv2d_max_pool({}, {}, nullptr, nullptr, nullptr, {}));
+  CHECK_THROWS_AS(cuda_conv2d().conv2d_forward(p, one.data(), one.data(), one.data(), {}), DeviceFault);
+  CHECK_FALSE(cuda_conv2d().conv2d_max_pool({}, {}, nullptr, nullptr, nullptr, {}));
 }

@@ -6,6 +6,7 @@
 
 #include "cuda_host/array.h"
 #include "cuda_host/numbers.h"
+#include "cuda_host/precisions.h"
 #include "grapnel/kernels/accelerator.h"
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/gemm/multiply.cuh"
@@ -13,7 +14,7 @@
 
 using namespace grapnel;
 using namespace grapnel::kernels;
-using cuda_host::Array;
+using cuda_host::Array, cuda_host::in_every_precision;
 
 namespace {
 
@@ -24,16 +25,6 @@ const FloatKernels<float>& cuda() {
     return result;
   }();
   return table;
-}
-
-template <class Body>
-void in_every_precision(const Body& body) {
-  for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16}) {
-    CAPTURE(static_cast<int>(precision));
-    set_precision(precision);
-    body(precision);
-  }
-  set_precision(Precision::fp32);
 }
 
 /// How an operand lies: dense by rows or by columns; rows with a gap; every third element of a column.

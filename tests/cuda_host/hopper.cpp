@@ -236,3 +236,7 @@ void change_registers(unsigned count, bool more, const Site& site) {
 }
 
 }  // namespace grapnel::cuda_host
+
+bool grapnel::device::has_hopper() {
+  return cuda_host::WithHopper::on();
+}

@@ -8,14 +8,18 @@
 
 namespace grapnel::device {
 
-/// How a kernel takes a tensor map: by value, and in place.
-#define GRAPNEL_TENSOR_MAP const ::grapnel::device::TensorMap
+/// How a kernel takes a tensor map, or what holds one: by value, and in place.
+#define GRAPNEL_IN_PLACE const
 
+/// Of columns of pixels, a box is one of `channels` and of `pixels`.
 struct TensorMap {
   std::uintptr_t data;
   unsigned element_bytes;
+  Rounding rounding;
   TensorLayout layout;
   Swizzle swizzle;
+  bool of_pixels = false;
+  std::array<int, 2> lower{}, upper{};  // W, H
 };
 
 /// An operand in shared memory, as a matrix descriptor.
@@ -28,6 +32,21 @@ struct Matrix {
 
 namespace grapnel::cuda_host {
 
+/// While one exists, the model says that it is a Hopper; otherwise that it is an older GPU.
+class WithHopper {
+ public:
+  WithHopper() { ++count_; }
+  ~WithHopper() { --count_; }
+  WithHopper(const WithHopper&) = delete;
+  WithHopper& operator=(const WithHopper&) = delete;
+  static bool on() { return count_ > 0; }
+
+ private:
+  static inline int count_ = 0;
+};
+
+/// How many were ever made, which tells whether a kernel for Hopper ran.
+inline std::uint64_t tensor_maps_made = 0;
 void check_tensor_map(const device::TensorMap& map);
 
 void init_barrier(std::uintptr_t at, unsigned count, const Site& site);
@@ -39,6 +58,8 @@ void wait(std::uintptr_t at, unsigned parity, const Site& site);
 
 void load_tile(std::uintptr_t shared, const device::TensorMap& map, std::span<const int> at,
                std::uintptr_t barrier, const Site& site);
+void load_pixels(std::uintptr_t shared, const device::TensorMap& map, const std::array<int, 4>& at,
+                 const std::array<int, 2>& offset, std::uintptr_t barrier, const Site& site);
 void store_tile(const device::TensorMap& map, std::span<const int> at, std::uintptr_t shared,
                 const Site& site);
 void commit_stores();
@@ -100,9 +121,30 @@ inline void wait(Shared<Barrier> barrier, unsigned parity, const Site& site = Si
 }
 
 template <class T>
-TensorMap make_tensor_map(const T* data, const TensorLayout& layout, Swizzle swizzle) {
+TensorMap make_tensor_map(const T* data, const TensorLayout& layout, Swizzle swizzle,
+                          Rounding rounding = Rounding::none) {
   static_assert(std::is_same_v<T, float> || std::is_same_v<T, BFloat16>);
-  const TensorMap map{reinterpret_cast<std::uintptr_t>(data), sizeof(T), layout, swizzle};
+  const TensorMap map{reinterpret_cast<std::uintptr_t>(data), sizeof(T), rounding, layout, swizzle};
+  cuda_host::check_tensor_map(map);
+  return map;
+}
+template <class T>
+TensorMap make_pixel_map(const T* data, const PixelLayout& layout, Swizzle swizzle,
+                         Rounding rounding = Rounding::none) {
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, BFloat16>);
+  const auto& [c, w, h, n] = layout.sizes;
+  const TensorMap map{.data = reinterpret_cast<std::uintptr_t>(data),
+                      .element_bytes = sizeof(T),
+                      .rounding = rounding,
+                      .layout = {4,
+                                 {c, w, h, n},
+                                 {sizeof(T), c * sizeof(T), w * c * sizeof(T), h * w * c * sizeof(T)},
+                                 {layout.channels, layout.pixels},
+                                 {1, layout.steps[0], layout.steps[1], 1, 1}},
+                      .swizzle = swizzle,
+                      .of_pixels = true,
+                      .lower = layout.lower,
+                      .upper = layout.upper};
   cuda_host::check_tensor_map(map);
   return map;
 }
@@ -110,6 +152,12 @@ template <class T, std::size_t rank>
 void load_tile(Shared<T> to, const TensorMap& map, const std::array<int, rank>& at, Shared<Barrier> barrier,
                const Site& site = Site::current()) {
   cuda_host::load_tile(to.at, map, at, barrier.at, site);
+}
+template <class T>
+void load_pixels(Shared<T> to, const TensorMap& map, const std::array<int, 4>& at,
+                 const std::array<int, 2>& offset, Shared<Barrier> barrier,
+                 const Site& site = Site::current()) {
+  cuda_host::load_pixels(to.at, map, at, offset, barrier.at, site);
 }
 template <class T, std::size_t rank>
 void store_tile(const TensorMap& map, const std::array<int, rank>& at, Shared<T> from,

@@ -82,8 +82,14 @@ class Hopper final : public Part {
   std::string state_of(std::uintptr_t at, unsigned parity) const;
   void change_registers(unsigned count, bool more, const Site& site);
 
-  void load_tile(std::uintptr_t shared, const device::TensorMap& map, std::span<const int> at,
-                 std::uintptr_t barrier_byte, const Site& site);
+  /// A piece of 16 bytes on its way: its offset in the packed tile, where it lies in global memory, and which
+  /// of its bytes are inside of the tensor.
+  struct Piece {
+    std::uintptr_t offset, global;
+    unsigned skip, valid;
+  };
+  void load(std::uintptr_t shared, const device::TensorMap& map, const std::vector<Piece>& pieces,
+            std::uintptr_t barrier_byte, const Site& site);
   void store_tile(const device::TensorMap& map, std::span<const int> at, std::uintptr_t shared,
                   const Site& site);
   void wait_for_stores(unsigned left, bool written);

@@ -78,7 +78,7 @@ GRAPNEL_KERNEL(64) barrier_faults(Global<float> y, int kind) {
 }
 
 /// One load of 32 floats by thread 0, and what can go wrong with it.
-GRAPNEL_KERNEL(64) load_faults(GRAPNEL_TENSOR_MAP x, Global<float> y, int kind) {
+GRAPNEL_KERNEL(64) load_faults(GRAPNEL_IN_PLACE TensorMap x, Global<float> y, int kind) {
   const Shared<float> tile = shared_memory<float>(kind == 6 ? 64 : 0);
   const Shared<Barrier> barrier = shared_memory<Barrier>(kind == 5 ? 128 : 2048);
   const unsigned t = thread().x;
@@ -140,7 +140,7 @@ GRAPNEL_KERNEL(256) product_faults(Global<float> y, int kind) {
   store(y, t, sums[0]);
 }
 
-GRAPNEL_KERNEL(128) store_faults(GRAPNEL_TENSOR_MAP y, Global<float> raw, int kind) {
+GRAPNEL_KERNEL(128) store_faults(GRAPNEL_IN_PLACE TensorMap y, Global<float> raw, int kind) {
   const Shared<float> tile = shared_memory<float>();
   const unsigned t = thread().x;
   if (t < 32) store(tile, t, 1.0f);

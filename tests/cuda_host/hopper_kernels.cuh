@@ -19,8 +19,8 @@ constexpr std::size_t product_of_tiles_bytes = stages*(128 + columns) * 128 + 2 
 /// One warpgroup fetches; two multiply 64 rows each.
 template <class T, int columns, int stages, Mistake mistake = Mistake::none>
 GRAPNEL_KERNEL(384)
-product_of_tiles(GRAPNEL_TENSOR_MAP a, GRAPNEL_TENSOR_MAP b, Global<float> d, int rows, int width,
-                 int depth) {
+product_of_tiles(GRAPNEL_IN_PLACE TensorMap a, GRAPNEL_IN_PLACE TensorMap b, Global<float> d, int rows,
+                 int width, int depth) {
   constexpr int kRows = 128, kStep = 128 / sizeof(T), kStage = (kRows + columns) * 128;
   const int top = static_cast<int>(block().y) * kRows, left = static_cast<int>(block().x) * columns;
   const int steps = (depth + kStep - 1) / kStep, t = static_cast<int>(thread().x);
@@ -85,7 +85,7 @@ product_of_tiles(GRAPNEL_TENSOR_MAP a, GRAPNEL_TENSOR_MAP b, Global<float> d, in
 /// y = the box at `at` as it lies in shared memory, `count` elements.
 template <class T, std::size_t rank>
 GRAPNEL_KERNEL(128)
-fetch(GRAPNEL_TENSOR_MAP x, std::array<int, rank> at, Global<T> y, int count) {
+fetch(GRAPNEL_IN_PLACE TensorMap x, std::array<int, rank> at, Global<T> y, int count) {
   const Shared<T> tile = shared_memory<T>();
   const Shared<Barrier> barrier = shared_memory<Barrier>(static_cast<std::size_t>(count) * sizeof(T));
   if (thread().x == 0) {
@@ -100,10 +100,28 @@ fetch(GRAPNEL_TENSOR_MAP x, std::array<int, rank> at, Global<T> y, int count) {
   for (int i = static_cast<int>(thread().x); i < count; i += 128) store(y, i, load(tile, i));
 }
 
+/// y = a column of `pixels` of x, each of `channels`, as it lies in shared memory.
+GRAPNEL_KERNEL(128)
+fetch_pixels(GRAPNEL_IN_PLACE TensorMap x, std::array<int, 4> at, std::array<int, 2> offset, Global<float> y,
+             int channels, int pixels) {
+  const int count = channels * pixels;
+  const Shared<float> tile = shared_memory<float>();
+  const Shared<Barrier> barrier = shared_memory<Barrier>(static_cast<std::size_t>(count) * sizeof(float));
+  if (thread().x == 0) {
+    init_barrier(barrier, 1);
+    fence_barrier_init();
+    arrive_expecting(barrier, static_cast<unsigned>(count * sizeof(float)));
+    load_pixels(tile, x, at, offset, barrier);
+  }
+  sync_block();
+  wait(barrier, 0);
+  for (int i = static_cast<int>(thread().x); i < count; i += 128) store(y, i, load(tile, i));
+}
+
 /// y = x + 1, a tensor of floats and a box of `count` of them, there and back by tensor maps.
 template <Mistake mistake = Mistake::none>
 GRAPNEL_KERNEL(128)
-add_one(GRAPNEL_TENSOR_MAP x, GRAPNEL_TENSOR_MAP y, int width, int height, int count) {
+add_one(GRAPNEL_IN_PLACE TensorMap x, GRAPNEL_IN_PLACE TensorMap y, int width, int height, int count) {
   const Shared<float> tile = shared_memory<float>();
   const Shared<Barrier> barrier = shared_memory<Barrier>(static_cast<std::size_t>(count) * sizeof(float));
   const std::array at{static_cast<int>(block().x) * width, static_cast<int>(block().y) * height};
@@ -136,8 +154,8 @@ struct OperandLayout {
 /// d (64, columns) = a b^T of one product, in any layout; A through registers if so asked.
 template <class T, Major major_a, Major major_b, bool a_in_registers, int columns>
 GRAPNEL_KERNEL(128)
-product_once(GRAPNEL_TENSOR_MAP a, GRAPNEL_TENSOR_MAP b, Global<float> d, Global<const T> rows_of_a,
-             OperandLayout of_a, OperandLayout of_b) {
+product_once(GRAPNEL_IN_PLACE TensorMap a, GRAPNEL_IN_PLACE TensorMap b, Global<float> d,
+             Global<const T> rows_of_a, OperandLayout of_a, OperandLayout of_b) {
   constexpr int kDepth = 32 / sizeof(T);
   const Shared<T> left = shared_memory<T>(), right = shared_memory<T>(16 * 1024);
   const Shared<Barrier> barrier = shared_memory<Barrier>(80 * 1024);

@@ -173,6 +173,62 @@ TEST_CASE("Hopper: boxes of any rank, beyond all edges, with steps") {
           }
 }
 
+TEST_CASE(
+    "Hopper: columns of pixels, of any tap, across rows and pictures, with steps and beyond all edges") {
+  const int n = 2, h = 6, w = 7, c = 12, channels = 8;
+  const std::vector<float> x = numbers(static_cast<std::size_t>(n * h * w * c));
+  const Array<float> memory(x);
+  // Taps of 3 x 2, (1, 2) apart, every (2, 3)rd pixel, with padding (1, 2), all as (h, w).
+  const int steps[] = {2, 3}, padding[] = {1, 2}, apart[] = {1, 2};
+  const int oh = (h + 2 * padding[0] - apart[0] * 2 - 1) / steps[0] + 1,
+            ow = (w + 2 * padding[1] - apart[1] - 1) / steps[1] + 1;
+  const PixelLayout layout{{c, w, h, n},
+                           {-padding[1], -padding[0]},
+                           {padding[1] - apart[1], padding[0] - apart[0] * 2},
+                           {3, 2},
+                           channels,
+                           16};
+  const TensorMap map = make_pixel_map<float>(memory.data(), layout, Swizzle::bytes32);
+  for (int r = 0; r < 3; ++r)
+    for (int s = 0; s < 2; ++s)
+      for (const int first : {0, 1, n * oh * ow - 5})
+        for (const int channel : {0, 8}) {
+          const Array<float> y(16 * channels);
+          const std::array at{channel, first % ow * steps[1] - padding[1],
+                              first / ow % oh * steps[0] - padding[0], first / ow / oh};
+          launch("fetch_pixels", {1}, {128}, 16 * 32 + 8, fetch_pixels, map, at,
+                 std::array{s * apart[1], r * apart[0]}, y.data(), channels, 16);
+          for (int i = 0; i < 16 * channels; ++i) {
+            const int pixel = first + i / channels, of = channel + i % channels;
+            const int row = pixel / ow % oh * steps[0] - padding[0] + r * apart[0],
+                      column = pixel % ow * steps[1] - padding[1] + s * apart[1], image = pixel / ow / oh;
+            const bool inside = image < n && row >= 0 && row < h && column >= 0 && column < w && of < c;
+            const int from = ((image * h + row) * w + column) * c + of;
+            CHECK(y[static_cast<std::size_t>(i ^ (i / 32 % 2 * 4))] ==
+                  (inside ? x[static_cast<std::size_t>(from)] : 0));
+          }
+        }
+}
+
+TEST_CASE("Hopper: floats are rounded to TF32 on the way, to nearest, ties to even") {
+  const float ulp = 0x1p-10f, inf = INFINITY;
+  const std::vector<float> x = {1 + ulp / 2,
+                                1 + 3 * ulp / 2,
+                                1 + ulp / 2 + 0x1p-22f,
+                                -1 - 3 * ulp / 2,
+                                1 + ulp / 2 - 0x1p-22f,
+                                0x1p-126f,
+                                inf,
+                                2 - 0x1p-23f},
+                           want = {1, 1 + 2 * ulp, 1 + ulp, -1 - 2 * ulp, 1, 0x1p-126f, inf, 2};
+  const Array<float> memory(x), y(8);
+  const TensorLayout layout{1, {8}, {4}, {8}};
+  launch("fetch", {1}, {128}, 8 * 4 + 8, fetch<float, 1>,
+         make_tensor_map<float>(memory.data(), layout, Swizzle::none, Rounding::tf32), std::array{0},
+         y.data(), 8);
+  CHECK(y.values() == want);
+}
+
 TEST_CASE("Hopper: swizzles move pieces of 16 bytes by their row") {
   const std::vector<float> x = numbers(16 * 32);
   const Array<float> memory(x), y(16 * 32);
@@ -202,6 +258,38 @@ TEST_CASE("Hopper: tiles are stored where the tensor is, and nowhere else") {
   const int rows = 13, width = 45;
   const std::vector<float> x = numbers(13 * 48), y = one_more(x, rows, width);
   for (std::size_t i = 0; i < x.size(); ++i) CHECK(y[i] == (i % 48 < 45 ? x[i] + 1 : -9));
+}
+
+TEST_CASE("Hopper, faults: pixels that no convolution has, and maps of the other kind") {
+  const Array<float> x(numbers(4 * 5 * 8)), y(8 * 8);
+  const PixelLayout layout{{8, 5, 4, 1}, {-1, -1}, {-1, -1}, {1, 1}, 8, 8};
+  const auto fetched = [&](const TensorMap& map, std::array<int, 4> at, std::array<int, 2> offset) {
+    return fault_of([&] {
+      launch("fetch_pixels", {1}, {128}, 8 * 32 + 8, fetch_pixels, map, at, offset, y.data(), 8, 8);
+    });
+  };
+  const TensorMap map = make_pixel_map<float>(x.data(), layout, Swizzle::bytes32);
+  CHECK(fetched(map, {0, 3, 2, 0}, {2, 2}) == "none");
+  check_has(fetched(map, {0, 4, 2, 0}, {0, 0}), "pixels from 4 on in dimension 1, expected -1 to 3");
+  check_has(fetched(map, {0, 0, -2, 0}, {0, 0}), "pixels from -2 on in dimension 2, expected -1 to 2");
+  check_has(fetched(map, {0, 0, 0, 0}, {0, 256}), "an offset of 256, expected 0 to 255");
+  check_has(fetched(matrix_map(x, 20, 8, 8, 8, 8, Swizzle::bytes32), {0, 0, 0, 0}, {0, 0}),
+            "a tensor map of boxes, expected one of pixels");
+  check_has(fault_of([&] {
+              launch("fetch", {1}, {128}, 8 * 32 + 8, fetch<float, 4>, map, std::array{0, 0, 0, 0}, y.data(),
+                     8 * 8);
+            }),
+            "a tensor map of pixels, expected one of boxes");
+  const auto refused = [&](auto&& change) {
+    PixelLayout wrong = layout;
+    change(wrong);
+    return fault_of([&] { make_pixel_map<float>(x.data(), wrong, Swizzle::bytes32); });
+  };
+  check_has(refused([](PixelLayout& l) { l.upper[1] = -5; }), "no pixels between the corners in dimension 2");
+  check_has(refused([](PixelLayout& l) { l.lower[0] = -129; }), "corners -129 and -1 in dimension 1");
+  check_has(refused([](PixelLayout& l) { l.pixels = 1025; }), "a box of 1025 in dimension 1");
+  check_has(refused([](PixelLayout& l) { l.steps[0] = 9; }), "a step of 9 in dimension 1");
+  check_has(refused([](PixelLayout& l) { l.sizes[0] = 6; }), "a stride of 24 bytes in dimension 1");
 }
 
 TEST_CASE("Hopper, faults: stages and tiles that others still read") {

@@ -21,6 +21,7 @@ void* sample_kernels[] = {
     reinterpret_cast<void*>(fetch<float, 3>),
     reinterpret_cast<void*>(fetch<BFloat16, 4>),
     reinterpret_cast<void*>(fetch<float, 5>),
+    reinterpret_cast<void*>(fetch_pixels),
     reinterpret_cast<void*>(add_one<>),
     reinterpret_cast<void*>(product_once<BFloat16, Major::k, Major::k, true, 64>),
     reinterpret_cast<void*>(product_once<BFloat16, Major::k, Major::mn, true, 64>),
@@ -32,4 +33,8 @@ void* sample_kernels[] = {
 
 grapnel::device::TensorMap some_map(const float* x, const grapnel::device::TensorLayout& layout) {
   return grapnel::device::make_tensor_map(x, layout, grapnel::device::Swizzle::bytes128);
+}
+grapnel::device::TensorMap pixels(const float* x, const grapnel::device::PixelLayout& layout) {
+  return grapnel::device::make_pixel_map(x, layout, grapnel::device::Swizzle::bytes128,
+                                         grapnel::device::Rounding::tf32);
 }

@@ -1,0 +1,156 @@
+// Convolutions by tensor maps and warpgroup products on the model of a Hopper, against the reference.
+#include <doctest/doctest.h>
+
+#include <limits>
+#include <string_view>
+
+#include "cuda_host/convolutions.h"
+
+using namespace grapnel;
+using namespace grapnel::kernels;
+using namespace grapnel::cuda_host;
+
+namespace {
+
+bool by_hopper(const Conv2d& p, ConvPass pass) {
+  return std::string_view(cuda_conv2d().conv2d_variant(p, pass)).starts_with("hopper_");
+}
+
+/// Those that are made by these kernels.
+Passes passes_of(const Conv2d& p) {
+  return {by_hopper(p, ConvPass::forward), by_hopper(p, ConvPass::input_grad), false};
+}
+Results run_there(const Conv2d& p, const Data& d, unsigned parts = 0, bool last = false) {
+  return run(p, d, parts, last, passes_of(p));
+}
+Results expected_there(const Conv2d& p, const Data& d, unsigned parts = 0, bool last = false) {
+  return expected_of(p, d, parts, last, passes_of(p));
+}
+void check(const Conv2d& p, unsigned parts = 0, bool last = false) {
+  CAPTURE(p.k);
+  CHECK(by_hopper(p, ConvPass::forward));
+  check_same(run_there(p, data_for(p), parts, last), expected_there(p, data_for(p), parts, last));
+}
+
+/// The second tile begins within a row.
+Conv2d uneven() {
+  Conv2d p = shape_of(2, 32, 23, 14, 40, {3, 2, 1});
+  p.s = 4, p.stride_w = 1, p.pad_w = 2, p.dil_w = 3;
+  p.ow = (p.w + 2 * p.pad_w - p.dil_w * (p.s - 1) - 1) / p.stride_w + 1;
+  return p;
+}
+
+}  // namespace
+
+TEST_CASE("Hopper, conv2d: both passes of all shapes") {
+  const Conv2d shapes[] = {
+      shape_of(2, 40, 5, 7, 40, {3, 1, 1}),     // channels beyond a step, or less than one
+      shape_of(1, 32, 12, 13, 72, {1}),         // more than a tile of pixels; tiles of 128 channels
+      shape_of(3, 32, 9, 7, 136, {3, 2, 1}),    // a tile across pictures; two of channels; steps
+      shape_of(1, 32, 6, 8, 32, {3, 1, 2, 2}),  // taps apart
+      shape_of(1, 32, 5, 4, 48, {1, 1, 1}),     // y is larger than x
+      shape_of(2, 32, 7, 6, 36, {3, 3, 2}),     // pixels that nobody reads
+      uneven(),
+      shape_of(1, 96, 3, 2, 64, {3, 1, 1}),  // sums in parts
+  };
+  on_tensor_cores([&](Precision) {
+    for (const Conv2d& p : shapes) check(p);
+  });
+}
+
+TEST_CASE("Hopper, conv2d: each part of an epilogue, and all, of a sum in one part and in many") {
+  const Conv2d p = shape_of(1, 32, 3, 5, 40, {1}), deep = shape_of(1, 512, 1, 3, 33, {1});
+  on_tensor_cores([&](Precision) {
+    for (const unsigned parts : {1u, 2u, 4u, 8u, 16u, 32u, kAllParts}) check(p, parts);
+    check(deep, kAllParts, true);
+  });
+}
+
+TEST_CASE(
+    "Hopper, conv2d: any numbers are rounded as the mode says, then summed exactly; the same bits twice") {
+  const Conv2d p = shape_of(1, 64, 5, 6, 72, {3, 1, 1});
+  const Data d = any_data_for(p);
+  on_tensor_cores([&](Precision precision) {
+    const Data rounded{rounded_to(d.x, precision), rounded_to(d.w, precision), rounded_to(d.dy, precision)};
+    const Results got = run_there(p, d), expected = expected_there(p, rounded);
+    check_close(got.y, expected.y, 16);
+    check_close(got.dx, expected.dx, 16);
+    const Results again = run_there(p, d);
+    CHECK(got.y == again.y);
+    CHECK(got.dx == again.dx);
+  });
+}
+
+TEST_CASE("Hopper, conv2d: pictures and results that are not aligned") {
+  const Conv2d p = shape_of(1, 32, 4, 5, 32, {3, 1, 1});
+  const Data d = any_data_for(p);
+  std::vector<float> shifted = d.x;
+  shifted.insert(shifted.begin(), 99);
+  const Array<float> x(d.x), off(shifted), w(d.w), packed(d.w.size()), y(d.dy.size()),
+      z(std::vector<float>(d.dy.size() + 1, 77));
+  on_tensor_cores([&](Precision) {
+    cuda_conv2d().conv2d_pack(p, ConvPass::forward, packed.data(), w.data(), strides_of(p, false).data());
+    cuda_conv2d().conv2d_forward(p, y.data(), x.data(), packed.data(), {});
+    cuda_conv2d().conv2d_forward(p, z.data() + 1, off.data() + 1, packed.data(), {});
+    std::vector<float> want = y.values();
+    want.insert(want.begin(), 77);
+    CHECK(z.values() == want);
+  });
+}
+
+TEST_CASE("Hopper, conv2d: NaN and infinity reach what reads them, and nothing else") {
+  const Conv2d p = shape_of(1, 32, 6, 6, 32, {3, 1, 1});
+  Data d = data_for(p);
+  d.x[0] = NAN, d.x[5 * 6 * 32] = INFINITY;
+  d.dy[1] = std::numeric_limits<float>::signaling_NaN();
+  const Results expected = expected_of(p, d);
+  on_tensor_cores([&](Precision) {
+    const Results got = run_there(p, d);
+    for (std::size_t i = 0; i < got.y.size(); ++i) {
+      CHECK(std::isfinite(got.y[i]) == std::isfinite(expected.y[i]));
+      CHECK(std::isnan(got.dx[i]) == std::isnan(expected.dx[i]));
+    }
+  });
+}
+
+TEST_CASE("Hopper, conv2d: which passes run there") {
+  const Conv2d p = shape_of(2, 64, 8, 8, 64, {3, 1, 1});
+  const auto variant = [](const Conv2d& of, ConvPass pass) {
+    return std::string_view(cuda_conv2d().conv2d_variant(of, pass));
+  };
+  in_every_precision([&](Precision) { CHECK(variant(p, ConvPass::forward) == "implicit_gemm"); });
+  const WithHopper hopper;
+  CHECK(variant(p, ConvPass::forward) == "implicit_gemm");
+  on_tensor_cores([&](Precision precision) {
+    const bool tf32 = precision == Precision::tf32;
+    for (const ConvPass pass : {ConvPass::forward, ConvPass::input_grad})
+      CHECK(variant(p, pass) == (tf32 ? "hopper_tf32" : "hopper_bf16"));
+    CHECK_FALSE(by_hopper(p, ConvPass::weight_grad));
+    const auto forward = [](Index c, Index k, Window window) {
+      return by_hopper(shape_of(1, c, 400, 400, k, window), ConvPass::forward);
+    };
+    CHECK(forward(36, 32, {3}) == tf32);
+    CHECK_FALSE(forward(38, 32, {3}));
+    CHECK(forward(16, 32, {3}) == tf32);
+    CHECK_FALSE(forward(12, 32, {3}));
+    CHECK_FALSE(forward(64, 31, {3}));
+    CHECK_FALSE(forward(64, 64, {3, 1, 1, 1, 2}));
+    CHECK(forward(64, 64, {3, 8}));
+    CHECK_FALSE(forward(64, 64, {3, 9}));
+    CHECK(forward(64, 64, {2, 1, 0, 128}));
+    CHECK_FALSE(forward(64, 64, {2, 1, 0, 129}));
+    CHECK(forward(64, 64, {3, 1, 127, 127}));
+    CHECK_FALSE(forward(64, 64, {3, 1, 128, 128}));  // an upper corner of 128 - 256, an offset of 256
+    CHECK_FALSE(by_hopper(shape_of(2, 64, 8, 8, 64, {3, 2, 1}), ConvPass::input_grad));
+  });
+}
+
+TEST_CASE("Hopper, conv2d: no picture") {
+  const Conv2d p = shape_of(0, 32, 5, 5, 32, {3, 1, 1});
+  on_tensor_cores([&](Precision) { check(p); });
+}
+
+TEST_CASE("Hopper, conv2d: passes that run there and passes that do not, of one convolution") {
+  const Conv2d p = shape_of(1, 32, 5, 4, 33, {3, 2, 1});
+  on_tensor_cores([&](Precision) { check_same(run(p, data_for(p)), expected_of(p, data_for(p))); });
+}
