@@ -39,6 +39,11 @@ struct Accelerator {
   void (*copy_between)(int to_device, void* to, int from_device, const void* from, std::size_t bytes);
   /// Until everything started on the device has ended.
   void (*synchronize)(int device);
+  /// Looks on the device for one of `count` indices outside of [0, size). The next copy to the host, or
+  /// synchronize, throws what was found first and names the operation, a string that lives as long as the
+  /// program.
+  void (*check_index)(int device, const char* operation, std::int64_t size, std::int64_t count,
+                      const std::int64_t* index);
   /// From now on, this thread's kernels and copies without a device of their own run there.
   void (*select)(int device);
 

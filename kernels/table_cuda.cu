@@ -5,11 +5,13 @@
 // captures a graph has a stream of its own, on which nothing runs; others go on meanwhile.
 #include <cstdint>
 #include <mutex>
+#include <new>
 
 #include "grapnel/kernels/accelerator.h"
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/common/device.cuh"
 #include "grapnel/kernels/common/graph_memory.h"
+#include "grapnel/kernels/common/index_fault.h"
 
 namespace grapnel {
 
@@ -37,6 +39,8 @@ void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) throw DeviceFault(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
+kernels::IndexFault* faults[kMostDevices];  // of each device that has a stream
+
 /// What runs on a device.
 cudaStream_t stream_of(int device) {
   static std::once_flag made[kMostDevices];
@@ -49,6 +53,10 @@ cudaStream_t stream_of(int device) {
     check(cudaDeviceGetDefaultMemPool(&pool, device), "finding the memory pool");
     check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_all),
           "setting up the memory pool");
+    void* fault = nullptr;
+    check(cudaHostAlloc(&fault, sizeof(kernels::IndexFault), cudaHostAllocMapped | cudaHostAllocPortable),
+          "taking memory that host and device see");
+    faults[device] = new (fault) kernels::IndexFault;
   });
   return streams[device];
 }
@@ -76,6 +84,7 @@ int device_count(std::string* why) {
 void synchronize(int device) {
   GraphMemory::refuse("waiting for the device");
   check(cudaStreamSynchronize(stream_of(device)), "waiting for the device");
+  kernels::throw_fault(*faults[device]);
 }
 
 void* take_memory(int device, std::size_t bytes) {
@@ -138,6 +147,12 @@ void copy_between(int to_device, void* to, int from_device, const void* from, st
   check(cudaMemcpyPeerAsync(to, to_device, from, from_device, bytes, stream_of(to_device)), "copying");
   // The source may be freed as soon as this returns.
   synchronize(to_device);
+}
+
+void check_index(int device, const char* operation, std::int64_t size, std::int64_t count,
+                 const std::int64_t* index) {
+  stream_of(device);
+  kernels::find_index_fault(faults[device], operation, size, count, index);
 }
 
 void select(int device) {
@@ -221,9 +236,9 @@ device::Workspace::~Workspace() {
 
 const kernels::Accelerator* kernels::cuda_accelerator() {
   static const Table table = make_cuda_table();
-  static const Accelerator cuda{device_count, allocate,     release,    copy_to_device, copy_to_host,
-                                copy_between, synchronize,  select,     make_graph,     begin_graph,
-                                end_graph,    replay_graph, free_graph, &table};
+  static const Accelerator cuda{device_count, allocate,    release,      copy_to_device, copy_to_host,
+                                copy_between, synchronize, check_index,  select,         make_graph,
+                                begin_graph,  end_graph,   replay_graph, free_graph,     &table};
   return &cuda;
 }
 

@@ -9,6 +9,7 @@
 #include "cuda_host/model.h"
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/common/graph_memory.h"
+#include "grapnel/kernels/common/index_fault.h"
 
 namespace grapnel {
 
@@ -49,9 +50,25 @@ void copy_to_device(int, void* to, const void* from, std::size_t bytes) {
   std::memcpy(to, from, bytes);
   cuda_host::set_written(to, bytes);
 }
+
+kernels::IndexFault& fault() {
+  static auto* const one = [] {
+    void* memory = cuda_host::allocate(sizeof(kernels::IndexFault));
+    cuda_host::set_written(memory, sizeof(kernels::IndexFault));
+    return new (memory) kernels::IndexFault;
+  }();
+  return *one;
+}
+
+void wait() {
+  ++cuda_host::activity().waits;
+  kernels::throw_fault(fault());
+}
+
 void copy_to_host(int, void* to, const void* from, std::size_t bytes) {
   GraphMemory::refuse("a copy to the CPU");
   std::memcpy(to, from, bytes);
+  wait();
 }
 void copy_between(int, void* to, int, const void* from, std::size_t bytes) {
   cuda_host::do_or_record([=] {
@@ -62,6 +79,11 @@ void copy_between(int, void* to, int, const void* from, std::size_t bytes) {
 
 void synchronize(int) {
   GraphMemory::refuse("waiting for the device");
+  wait();
+}
+void check_index(int, const char* operation, std::int64_t size, std::int64_t count,
+                 const std::int64_t* index) {
+  kernels::find_index_fault(&fault(), operation, size, count, index);
 }
 void select(int) {
   GraphMemory::refuse("work on several devices");
@@ -107,9 +129,9 @@ device::Workspace::~Workspace() {
 
 const kernels::Accelerator* kernels::cuda_accelerator() {
   static const Table table = make_cuda_table();
-  static const Accelerator model{device_count, allocate,     release,    copy_to_device, copy_to_host,
-                                 copy_between, synchronize,  select,     make_graph,     begin_graph,
-                                 end_graph,    replay_graph, free_graph, &table};
+  static const Accelerator model{device_count, allocate,    release,      copy_to_device, copy_to_host,
+                                 copy_between, synchronize, check_index,  select,         make_graph,
+                                 begin_graph,  end_graph,   replay_graph, free_graph,     &table};
   return &model;
 }
 

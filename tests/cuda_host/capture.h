@@ -21,6 +21,7 @@ struct Activity {
   std::uint64_t launches = 0;     // that ran, by themselves or in a graph
   std::uint64_t allocations = 0;  // of global memory
   std::uint64_t captures = 0, replays = 0;
+  std::uint64_t waits = 0;  // of the host, also for copies
 };
 Activity& activity();
 

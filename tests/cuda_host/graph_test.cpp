@@ -308,3 +308,16 @@ TEST_CASE("what is taken and given back beside a graph stays apart from it") {
   CHECK(copy(x).to_vector<float>() == answer);
   for (int i = 0; i < 4; ++i) CHECK(others[static_cast<std::size_t>(i)].to_vector<float>()[63] == i);
 }
+
+TEST_CASE("an index that gets out of range in a graph is told by the next wait") {
+  const Tensor index = Tensor::from<std::int64_t>({1, 0}, {2}).to(Device::cuda());
+  const auto net = std::make_shared<Custom>([&](const Tensor& x) { return index_select(x, 0, index); });
+  const Plan ask = plan(net, picture(1, {2, 3}));
+  index.copy_(Tensor::from<std::int64_t>({5, 1}, {2}));
+  Since since;
+  const Tensor y = ask(picture(2, {2, 3}));
+  CHECK(since.ask().replays == 1);
+  CHECK_THROWS_WITH_AS(synchronize(Device::cuda()), "synchronize: index_select: index 5 is outside 0..1",
+                       DeviceError);
+  CHECK(narrow(y, 0, 1, 1).to_vector<float>() == narrow(picture(2, {2, 3}), 0, 1, 1).to_vector<float>());
+}
