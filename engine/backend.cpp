@@ -68,6 +68,19 @@ void check_rank(const char* operation, const Tensor& x, std::size_t rank, const 
                      to_string(x.shape()));
 }
 
+void check_indices(const char* operation, const char* what, const Tensor& index, std::int64_t size) {
+  const std::int64_t* values = index.data<std::int64_t>();
+  const std::int64_t count = index.numel();
+  if (index.device().kind != Device::Kind::cpu)
+    return on_device(operation, [&] {
+      use(index.device()).check_index(index.device().index, operation, size, count, values);
+    });
+  for (std::int64_t i = 0; i < count; ++i)
+    if (values[i] < 0 || values[i] >= size)
+      throw ShapeError(std::string(operation) + ": " + what + " " + std::to_string(values[i]) +
+                       " is outside 0.." + std::to_string(size - 1));
+}
+
 Strides broadcast_strides(const Tensor& x, const Shape& shape) {
   Strides strides(shape.size(), 0);
   const std::size_t missing = shape.size() - x.rank();

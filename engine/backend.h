@@ -51,6 +51,11 @@ void check_same_type(const char* operation, const Tensor& x, const Tensor& y);
 /// Throws ShapeError unless x has this many dimensions; `shape` names them, such as "(N, C, H, W)".
 void check_rank(const char* operation, const Tensor& x, std::size_t rank, const char* shape);
 
+/// Throws ShapeError unless every element of a dense int64 tensor lies in [0, size): "OPERATION: WHAT 7 is
+/// outside 0..4". On another device than the CPU nobody waits for that: there the next copy to the CPU, or
+/// synchronize, throws DeviceError. `operation` is a literal.
+void check_indices(const char* operation, const char* what, const Tensor& index, std::int64_t size);
+
 /// Strides of `x` seen as the larger `shape`: 0 along what is repeated.
 Strides broadcast_strides(const Tensor& x, const Shape& shape);
 

@@ -147,7 +147,9 @@ Tensor softmax(const Tensor& x, std::int64_t dim);
 Tensor log_softmax(const Tensor& x, std::int64_t dim);
 enum class LossReduction { none, mean, sum };
 /// -log_probabilities[n, labels[n]], times weight[labels[n]] if a weight (classes), a constant, is given;
-/// log_probabilities (N, classes), labels (N) int64. The mean is over the weights, as in PyTorch.
+/// log_probabilities (N, classes), labels (N) int64. The mean is over the weights, as in PyTorch. Throws
+/// ShapeError for a label out of range; on a CUDA device, where nobody waits for the check, its loss is NaN
+/// and the next copy to the CPU, or synchronize, throws DeviceError. So do indices everywhere.
 Tensor nll_loss(const Tensor& log_probabilities, const Tensor& labels,
                 LossReduction reduction = LossReduction::mean, const Tensor& weight = {});
 struct CrossEntropyOptions {

@@ -7,6 +7,7 @@
 #include "grapnel/engine/device_memory.h"
 #include "grapnel/engine/error.h"
 #include "grapnel/engine/pool.h"
+#include "grapnel/engine/thread_modes.h"
 
 namespace grapnel {
 Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(device) {
@@ -36,6 +37,9 @@ std::shared_ptr<Storage> Storage::derived(std::string_view key, std::size_t byte
   for (Derived& entry : derived_) {
     if (entry.key != key) continue;
     if (!entry.buffer) {
+      // Others would find a buffer that is not filled before the graph is replayed.
+      if (thread_modes().capturing)
+        throw DeviceError("packed weights cannot be made while a graph is captured");
       // Not from the pool: the next run of the same network would miss the block.
       auto buffer = std::make_shared<Storage>(bytes, device_);
       fill(buffer->data());

@@ -1,4 +1,5 @@
-// What a thread's code runs under; the scopes of grad_mode.h, fusion.h and saved_tensor_hooks.h set it.
+// What a thread's code runs under; the scopes of grad_mode.h, fusion.h and saved_tensor_hooks.h set it, and
+// device_graph.h.
 // Internal to the engine.
 #pragma once
 
@@ -13,6 +14,7 @@ struct ThreadModes {
   bool inference = false;
   bool anomaly = false;
   bool fusing = false;
+  bool capturing = false;  // device_graph.h: kernels are recorded, and nothing is computed
   const std::shared_ptr<const SavedTensorHooks::Pair>* saved_tensor_hooks = nullptr;  // the innermost
 };
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -17,6 +18,14 @@ namespace grapnel::kernels {
 class DeviceFault : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+/// Work that is recorded once and then started as one, again and again, on the same memory. Each kind of
+/// accelerator has its own.
+struct Graph;
+
+/// The rehearsal runs the work, and what memory it takes is the graph's from then on. The capture is told the
+/// same work again and only records it.
+enum class GraphPhase : std::uint8_t { rehearsal, capture };
 
 struct Accelerator {
   /// How many devices can be used; if none, `why` says what is missing.
@@ -30,8 +39,26 @@ struct Accelerator {
   void (*copy_between)(int to_device, void* to, int from_device, const void* from, std::size_t bytes);
   /// Until everything started on the device has ended.
   void (*synchronize)(int device);
+  /// Looks on the device for one of `count` indices outside of [0, size). The next copy to the host, or
+  /// synchronize, throws what was found first and names the operation, a string that lives as long as the
+  /// program.
+  void (*check_index)(int device, const char* operation, std::int64_t size, std::int64_t count,
+                      const std::int64_t* index);
   /// From now on, this thread's kernels and copies without a device of their own run there.
   void (*select)(int device);
+
+  // Graphs; all but free_graph throw DeviceFault.
+  Graph* (*make_graph)(int device);
+  /// From here to end_graph, what this thread starts on the device is the graph's. In a capture, whatever
+  /// needs the host throws: copies from it or to it, waiting, memory that the rehearsal has not taken.
+  void (*begin_graph)(Graph* graph, GraphPhase phase);
+  /// Refuses a rehearsal of which somebody still holds memory.
+  void (*end_graph)(Graph* graph);
+  /// Starts the work, after what was started before. May be called by any thread.
+  void (*replay_graph)(Graph* graph);
+  /// May be called in the middle of a phase, by its thread. Memory goes back when nobody holds it.
+  void (*free_graph)(Graph* graph) noexcept;
+
   /// Its entries for double are null.
   const Table* table;
 };

@@ -127,9 +127,19 @@ struct Interpolate {
   bool align_corners;  // bilinear only
 };
 
+/// A dense parameter, its gradient, and what an optimizer keeps of it, `count` elements each; a step changes
+/// all but g. SGD keeps at most v.
+template <class T>
+struct OptimTensor {
+  std::int64_t count;
+  T* p;
+  const T* g;
+  T* m;
+  T* v;
+};
+
 /// g' = g + weight_decay * p, v = momentum * v + (1 - dampening) * g', and p -= lr * (nesterov ? g' +
-/// momentum
-/// * v : v), or lr * g' where there is no v.
+/// momentum * v : v), or lr * g' where v is null.
 struct SGDStep {
   double lr, momentum, dampening, weight_decay;
   bool nesterov;
@@ -230,9 +240,9 @@ struct FloatKernels {
   // (outer, size, inner)
   void (*argmax)(std::int64_t outer, std::int64_t size, std::int64_t inner, std::int64_t* index, const T* x);
 
-  // One step over `count` dense elements: p, v and m change. v may be null for SGD.
-  void (*sgd)(const SGDStep& step, std::int64_t count, T* p, const T* g, T* v);
-  void (*adam)(const AdamStep& step, std::int64_t count, T* p, const T* g, T* m, T* v);
+  // One step over `tensors` tensors that share no memory.
+  void (*sgd)(const SGDStep& step, std::int64_t tensors, const OptimTensor<T>* list);
+  void (*adam)(const AdamStep& step, std::int64_t tensors, const OptimTensor<T>* list);
 };
 
 /// Everything one backend can do.

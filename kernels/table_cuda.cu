@@ -1,25 +1,47 @@
-// CUDA devices: memory, copies, one stream a device. The kernels are those of NAME/cuda.cu.
+// CUDA devices: memory, copies, one stream a device, graphs. The kernels are those of NAME/cuda.cu.
 //
 // Everything runs on one stream a device, whatever host thread asks: what one thread frees, another may take
-// at once. Memory comes from the driver's stream-ordered pool, which keeps what is freed.
+// at once. Memory comes from the driver's stream-ordered pool, which keeps what is freed. Only a thread that
+// captures a graph has a stream of its own, on which nothing runs; others go on meanwhile.
 #include <cstdint>
 #include <mutex>
+#include <new>
 
 #include "grapnel/kernels/accelerator.h"
 #include "grapnel/kernels/common/cuda_families.h"
+#include "grapnel/kernels/common/graph_memory.h"
 #include "grapnel/kernels/common/hopper.cuh"
+#include "grapnel/kernels/common/index_fault.h"
 
 namespace grapnel {
+
+struct kernels::Graph {
+  Graph(int at, GraphMemory::Take from, GraphMemory::Give to) : device(at), memory(at, from, to) {}
+
+  int device;
+  GraphMemory memory;
+  cudaStream_t capture = nullptr;  // while it is recorded
+  cudaGraphExec_t work = nullptr;
+};
+
 namespace {
 
 using kernels::DeviceFault;
+using kernels::Graph;
+using kernels::GraphMemory;
+using kernels::GraphPhase;
 
 constexpr int kMostDevices = 64;
+
+thread_local cudaStream_t capture_stream = nullptr;  // of the graph this thread captures
 
 void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) throw DeviceFault(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
+kernels::IndexFault* faults[kMostDevices];  // of each device that has a stream
+
+/// What runs on a device.
 cudaStream_t stream_of(int device) {
   static std::once_flag made[kMostDevices];
   static cudaStream_t streams[kMostDevices];
@@ -31,6 +53,10 @@ cudaStream_t stream_of(int device) {
     check(cudaDeviceGetDefaultMemPool(&pool, device), "finding the memory pool");
     check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_all),
           "setting up the memory pool");
+    void* fault = nullptr;
+    check(cudaHostAlloc(&fault, sizeof(kernels::IndexFault), cudaHostAllocMapped | cudaHostAllocPortable),
+          "taking memory that host and device see");
+    faults[device] = new (fault) kernels::IndexFault;
   });
   return streams[device];
 }
@@ -56,10 +82,12 @@ int device_count(std::string* why) {
 }
 
 void synchronize(int device) {
+  GraphMemory::refuse("waiting for the device");
   check(cudaStreamSynchronize(stream_of(device)), "waiting for the device");
+  kernels::throw_fault(*faults[device]);
 }
 
-void* allocate(int device, std::size_t bytes) {
+void* take_memory(int device, std::size_t bytes) {
   const cudaStream_t stream = stream_of(device);
   void* data = nullptr;
   cudaError_t error = cudaMallocAsync(&data, bytes, stream);
@@ -79,32 +107,56 @@ void* allocate(int device, std::size_t bytes) {
   return data;
 }
 
-void release(int device, void* data, std::size_t) noexcept {
+void give_memory(int device, void* data, std::size_t) noexcept {
   // An error here is one that a kernel left behind, or the end of the program.
   cudaFreeAsync(data, stream_of(device));
 }
 
+void* allocate(int device, std::size_t bytes) {
+  GraphMemory* graph = GraphMemory::current();
+  return graph ? graph->take(device, bytes) : take_memory(device, bytes);
+}
+
+void release(int device, void* data, std::size_t bytes) noexcept {
+  if (!GraphMemory::take_back(data)) give_memory(device, data, bytes);
+}
+
+/// What this thread's kernels and copies on a device go to.
+cudaStream_t stream_for(int device) {
+  return capture_stream ? capture_stream : stream_of(device);
+}
+
 void copy(int device, void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-  check(cudaMemcpyAsync(to, from, bytes, kind, stream_of(device)), "copying");
+  check(cudaMemcpyAsync(to, from, bytes, kind, stream_for(device)), "copying");
 }
 
 void copy_to_device(int device, void* to, const void* from, std::size_t bytes) {
+  GraphMemory::refuse("a copy from the CPU");
   copy(device, to, from, bytes, cudaMemcpyHostToDevice);
 }
 
 void copy_to_host(int device, void* to, const void* from, std::size_t bytes) {
+  GraphMemory::refuse("a copy to the CPU");
   copy(device, to, from, bytes, cudaMemcpyDeviceToHost);
   synchronize(device);
 }
 
 void copy_between(int to_device, void* to, int from_device, const void* from, std::size_t bytes) {
-  if (to_device != from_device) synchronize(from_device);
+  if (to_device == from_device) return copy(to_device, to, from, bytes, cudaMemcpyDeviceToDevice);
+  synchronize(from_device);
   check(cudaMemcpyPeerAsync(to, to_device, from, from_device, bytes, stream_of(to_device)), "copying");
   // The source may be freed as soon as this returns.
-  if (to_device != from_device) synchronize(to_device);
+  synchronize(to_device);
+}
+
+void check_index(int device, const char* operation, std::int64_t size, std::int64_t count,
+                 const std::int64_t* index) {
+  stream_of(device);
+  kernels::find_index_fault(faults[device], operation, size, count, index);
 }
 
 void select(int device) {
+  GraphMemory::refuse("work on several devices");
   check(cudaSetDevice(device), "choosing a device");
 }
 
@@ -120,6 +172,57 @@ __device__ bool code_is_for_hopper = true;
 #else
 __device__ bool code_is_for_hopper = false;
 #endif
+
+Graph* make_graph(int device) {
+  return new Graph(device, take_memory, give_memory);
+}
+
+void begin_graph(Graph* graph, GraphPhase phase) {
+  graph->memory.enter(phase);
+  if (phase == GraphPhase::rehearsal) return;
+  check(cudaStreamCreateWithFlags(&graph->capture, cudaStreamNonBlocking), "making a stream");
+  // Of this thread only: others may go on to take memory and to wait.
+  check(cudaStreamBeginCapture(graph->capture, cudaStreamCaptureModeThreadLocal), "starting to capture");
+  capture_stream = graph->capture;
+}
+
+/// What was captured; null if it cannot be used.
+cudaGraph_t stop_capture(Graph* graph, cudaError_t* error) noexcept {
+  cudaGraph_t captured = nullptr;
+  *error = cudaStreamEndCapture(graph->capture, &captured);
+  if (capture_stream == graph->capture) capture_stream = nullptr;
+  cudaStreamDestroy(graph->capture);
+  graph->capture = nullptr;
+  return captured;
+}
+
+void end_graph(Graph* graph) {
+  graph->memory.leave();
+  if (!graph->capture) {
+    if (graph->memory.held()) throw DeviceFault("work that keeps memory cannot be captured in a graph");
+    return;
+  }
+  cudaError_t error = cudaSuccess;
+  const cudaGraph_t captured = stop_capture(graph, &error);
+  check(error, "capturing");
+  error = cudaGraphInstantiate(&graph->work, captured, 0);
+  cudaGraphDestroy(captured);
+  check(error, "making a graph of what was captured");
+}
+
+void replay_graph(Graph* graph) {
+  check(cudaGraphLaunch(graph->work, stream_of(graph->device)), "starting a graph");
+}
+
+void free_graph(Graph* graph) noexcept {
+  if (graph->capture) {  // something went wrong in between
+    cudaError_t error = cudaSuccess;
+    if (const cudaGraph_t captured = stop_capture(graph, &error)) cudaGraphDestroy(captured);
+    cudaGetLastError();
+  }
+  if (graph->work) cudaGraphExecDestroy(graph->work);  // what runs ends first
+  delete graph;
+}
 
 }  // namespace
 
@@ -137,7 +240,7 @@ bool device::has_hopper() {
 }
 
 cudaStream_t device::current_stream() {
-  return stream_of(current_device());
+  return stream_for(current_device());
 }
 
 device::Workspace::Workspace(std::size_t bytes)
@@ -153,8 +256,9 @@ device::Workspace::~Workspace() {
 
 const kernels::Accelerator* kernels::cuda_accelerator() {
   static const Table table = make_cuda_table();
-  static const Accelerator cuda{device_count, allocate,    release, copy_to_device, copy_to_host,
-                                copy_between, synchronize, select,  &table};
+  static const Accelerator cuda{device_count, allocate,    release,      copy_to_device, copy_to_host,
+                                copy_between, synchronize, check_index,  select,         make_graph,
+                                begin_graph,  end_graph,   replay_graph, free_graph,     &table};
   return &cuda;
 }
 

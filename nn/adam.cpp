@@ -26,11 +26,12 @@ Adam::Adam(const Groups& groups, bool decoupled)
   }
 }
 
-void Adam::update(std::size_t group, const Tensor& parameter, const Tensor& gradient, History& history) {
+void Adam::update(std::size_t group, Updates updates) {
   const AdamOptions& set = options(group);
-  for (Tensor& slot : history.slots)
-    if (!slot.defined()) slot = parameter.new_zeros(parameter.shape());
-  const auto t = static_cast<double>(history.step);
+  for (const auto& [parameter, gradient, history] : updates)
+    for (Tensor& slot : history->slots)
+      if (!slot.defined()) slot = parameter.new_zeros(parameter.shape());
+  const auto t = static_cast<double>(updates[0].history->step);
   const auto [beta1, beta2] = set.betas;
   const kernels::AdamStep step{set.lr,
                                beta1,
@@ -40,9 +41,12 @@ void Adam::update(std::size_t group, const Tensor& parameter, const Tensor& grad
                                decoupled_,
                                1 - std::pow(beta1, t),
                                1 - std::pow(beta2, t)};
-  dispatch("Adam", parameter, [&]<class T>(const kernels::FloatKernels<T>& table) {
-    table.adam(step, parameter.numel(), parameter.data<T>(), gradient.data<T>(), history.slots[0].data<T>(),
-               history.slots[1].data<T>());
+  dispatch("Adam", updates[0].parameter, [&]<class T>(const kernels::FloatKernels<T>& table) {
+    PoolVector<kernels::OptimTensor<T>> list;
+    for (const Update& x : updates)
+      list.push_back({x.parameter.numel(), x.parameter.data<T>(), x.gradient.data<T>(),
+                      x.history->slots[0].data<T>(), x.history->slots[1].data<T>()});
+    table.adam(step, std::ssize(list), list.data());
   });
 }
 

@@ -27,7 +27,7 @@ class Adam : public GroupedOptimizer<AdamOptions> {
   Adam(const Groups& groups, bool decoupled);
 
   bool keeps_slots(std::size_t) const override { return true; }
-  void update(std::size_t group, const Tensor& parameter, const Tensor& gradient, History& history) override;
+  void update(std::size_t group, Updates updates) override;
 
  private:
   bool decoupled_;

@@ -164,6 +164,19 @@ void Module::to(Device device) {
   for (const auto& [impl, move] : moves) move.first.set_data(move.second);
 }
 
+void Module::for_each_tensor(const std::function<void(const Tensor&)>& visit) const {
+  for (const NamedSlots* slots : {&parameters_, &buffers_})
+    for (const auto& [name, slot] : *slots)
+      if (slot->defined()) visit(*slot);
+  for (const auto& [name, child] : children_) child->for_each_tensor(visit);
+}
+
+bool Module::observed() const {
+  return training_ || hooked() || std::any_of(children_.begin(), children_.end(), [](const auto& child) {
+           return child.second->observed();
+         });
+}
+
 void Module::set_requires_grad(bool requires_grad) {
   for (const Tensor& parameter : parameters()) parameter.set_requires_grad(requires_grad);
 }

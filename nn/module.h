@@ -4,6 +4,7 @@
 // order of hooks and how the backward hooks enter the graph), layers.h, resnet.h.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -64,6 +65,11 @@ class Module : public std::enable_shared_from_this<Module> {
   /// Moves all floating parameters, their gradients, and floating buffers; counters stay where they are. The
   /// tensors stay the same ones: optimizers and hooks keep working. All or nothing. Throws DeviceError.
   void to(Device device);
+  /// Whether a call of it or of a module in it is in training mode, or has a hook around it.
+  bool observed() const;
+  /// Calls `visit` with each parameter and buffer of it and of the modules in it, in a fixed order; shared
+  /// ones come again. Takes no memory.
+  void for_each_tensor(const std::function<void(const Tensor&)>& visit) const;
   void set_requires_grad(bool requires_grad);
   void zero_grad();
 

@@ -46,20 +46,36 @@ void Optimizer::step() {
   run(pre_hooks_, "step pre hook");
   {
     NoGrad no_grad;
+    PoolVector<Update> updates;
+    std::size_t group = 0;
+    const auto flush = [&] {
+      if (!updates.empty()) update(group, updates);
+      for (const auto& [rows, gradient, history] : updates) {
+        const Tensor& parameter = parameters_[static_cast<std::size_t>(history - histories_.data())];
+        if (rows.is_same(parameter))
+          parameter.storage()->bump_version();
+        else
+          parameter.copy_(rows);
+      }
+      updates.clear();
+    };
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       const Tensor& parameter = parameters_[i];
       const Tensor gradient = parameter.grad();
       if (!gradient.defined()) continue;
-      ++histories_[i].step;
-      const Tensor rows = parameter.contiguous();  // itself, but for unusual strides
-      for (Tensor& slot : histories_[i].slots)
+      History& history = histories_[i];
+      ++history.step;
+      for (Tensor& slot : history.slots)
         if (slot.defined()) slot = slot.to(gradient.device());  // the network may have moved
-      update(group_of_[i], rows, gradient.contiguous(), histories_[i]);
-      if (rows.is_same(parameter))
-        parameter.storage()->bump_version();
-      else
-        parameter.copy_(rows);
+      if (!updates.empty() &&
+          (group != group_of_[i] || updates[0].parameter.dtype() != parameter.dtype() ||
+           updates[0].parameter.device() != parameter.device() || updates[0].history->step != history.step))
+        flush();
+      group = group_of_[i];
+      // Parameters are themselves row-major, but for unusual strides.
+      updates.push_back({parameter.contiguous(), gradient.contiguous(), &history});
     }
+    flush();
   }
   run(post_hooks_, "step post hook");
 }

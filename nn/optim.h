@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 
 #include "grapnel/engine/hooks.h"
@@ -60,6 +61,13 @@ class Optimizer {
     Tensors slots;          // row-major, as large as the parameter; unset before it is first used
   };
 
+  /// One parameter in a step, row-major like its gradient.
+  struct Update {
+    Tensor parameter, gradient;
+    History* history;
+  };
+  using Updates = std::span<Update>;
+
   struct Group {
     Tensors parameters;
     double initial_lr;
@@ -71,9 +79,9 @@ class Optimizer {
 
   /// Whether the settings of an existing group make its parameters keep slots.
   virtual bool keeps_slots(std::size_t group) const = 0;
-  /// Changes the elements of `parameter` and `history.slots`, given the gradient. Both tensors are row-major.
-  virtual void update(std::size_t group, const Tensor& parameter, const Tensor& gradient,
-                      History& history) = 0;
+  /// Changes the elements of parameters and of their histories' slots, in any order. They are all of one
+  /// group and element type, on one device, and in the same step of their history.
+  virtual void update(std::size_t group, Updates updates) = 0;
 
   /// Throws NameError unless there is such a group.
   void check_group(std::size_t group) const;

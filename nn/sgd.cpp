@@ -1,5 +1,7 @@
 #include "grapnel/nn/sgd.h"
 
+#include <algorithm>
+
 #include "grapnel/engine/backend.h"
 
 namespace grapnel::nn {
@@ -21,22 +23,27 @@ bool SGD::keeps_slots(std::size_t group) const {
   return options(group).momentum != 0;
 }
 
-void SGD::update(std::size_t group, const Tensor& parameter, const Tensor& gradient, History& history) {
+void SGD::update(std::size_t group, Updates updates) {
   const SGDOptions& set = options(group);
-  kernels::SGDStep step{set.lr, set.momentum, set.dampening, set.weight_decay, set.nesterov};
-  Tensor velocity;
-  if (keeps_slots(group)) {
-    Tensor& kept = history.slots[0];
-    if (!kept.defined()) {
-      kept = parameter.new_zeros(parameter.shape());
-      step.dampening = 0;  // so that v becomes g
-    }
-    velocity = kept;
-  }
-  dispatch("SGD", parameter, [&]<class T>(const kernels::FloatKernels<T>& table) {
-    table.sgd(step, parameter.numel(), parameter.data<T>(), gradient.data<T>(),
-              velocity.defined() ? velocity.data<T>() : nullptr);
+  const bool keeps = keeps_slots(group);
+  const auto step = [&](Updates some, double dampening) {
+    if (some.empty()) return;
+    dispatch("SGD", some[0].parameter, [&]<class T>(const kernels::FloatKernels<T>& table) {
+      PoolVector<kernels::OptimTensor<T>> list;
+      for (const Update& x : some)
+        list.push_back({x.parameter.numel(), x.parameter.data<T>(), x.gradient.data<T>(), nullptr,
+                        keeps ? x.history->slots[0].data<T>() : nullptr});
+      table.sgd({set.lr, set.momentum, dampening, set.weight_decay, set.nesterov}, std::ssize(list),
+                list.data());
+    });
+  };
+  const auto first = std::partition(updates.begin(), updates.end(), [keeps](const Update& update) {
+    return !keeps || update.history->slots[0].defined();
   });
+  for (auto update = first; update != updates.end(); ++update)
+    update->history->slots[0] = update->parameter.new_zeros(update->parameter.shape());
+  step({updates.begin(), first}, set.dampening);
+  step({first, updates.end()}, 0);  // so that v becomes g
 }
 
 }  // namespace grapnel::nn

@@ -21,7 +21,7 @@ class SGD : public GroupedOptimizer<SGDOptions> {
 
  protected:
   bool keeps_slots(std::size_t group) const override;
-  void update(std::size_t group, const Tensor& parameter, const Tensor& gradient, History& history) override;
+  void update(std::size_t group, Updates updates) override;
 };
 
 }  // namespace grapnel::nn

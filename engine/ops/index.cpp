@@ -15,7 +15,7 @@ struct Around {
   }
 };
 
-/// A dense int64 copy or view of the index into x. Throws unless every entry lies in [0, size).
+/// A dense int64 copy or view of the index into x, whose entries must lie in [0, size).
 Tensor checked_index(const char* name, const Tensor& x, const Tensor& index, std::int64_t size) {
   if (index.dtype() != DType::int64)
     throw TypeError(std::string(name) + ": the index must hold int64, got " +
@@ -23,12 +23,8 @@ Tensor checked_index(const char* name, const Tensor& x, const Tensor& index, std
   if (index.device() != x.device())
     throw DeviceError(std::string(name) + ": the index is on " + to_string(index.device()) +
                       ", the values are on " + to_string(x.device()) + "; move one of them with Tensor::to");
-  const Tensor dense = index.contiguous(), on_cpu = dense.to(Device::cpu());
-  const std::int64_t* values = on_cpu.data<std::int64_t>();
-  for (std::int64_t i = 0, count = dense.numel(); i < count; ++i)
-    if (values[i] < 0 || values[i] >= size)
-      throw ShapeError(std::string(name) + ": index " + std::to_string(values[i]) + " is outside 0.." +
-                       std::to_string(size - 1));
+  Tensor dense = index.contiguous();
+  check_indices(name, "index", dense, size);
   return dense;
 }
 

@@ -1,6 +1,4 @@
 // Losses, composed of recorded operations.
-#include <span>
-
 #include "grapnel/engine/backend.h"
 #include "grapnel/engine/ops.h"
 
@@ -26,11 +24,7 @@ void check_labels(const char* name, const Tensor& scores, const Tensor& labels, 
   if (labels.dtype() != DType::int64 || labels.shape() != Shape{count})
     throw ShapeError(start + "expected " + std::to_string(count) + " int64 labels, got " +
                      std::string(grapnel::name(labels.dtype())) + " of shape " + to_string(labels.shape()));
-  const Tensor dense = labels.to(Device::cpu()).contiguous();
-  for (std::int64_t label : std::span(dense.data<std::int64_t>(), static_cast<std::size_t>(count)))
-    if (label < 0 || label >= classes)
-      throw ShapeError(start + "label " + std::to_string(label) + " is outside 0.." +
-                       std::to_string(classes - 1));
+  check_indices(name, "label", labels.contiguous(), classes);
   if (!weight.defined()) return;
   check_same_type(name, scores, weight);
   if (weight.shape() != Shape{classes})

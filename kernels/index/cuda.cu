@@ -1,9 +1,12 @@
 // Reading at and adding to indices on a GPU, and argmax. Where several j meet in one place, one thread takes
-// all of them, in order of j.
+// all of them, in order of j. What an index outside of the tensor would read is NaN, and what it would add is
+// left out: the host is told when it next waits (common/index_fault.h).
 #include <cstring>
+#include <limits>
 
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/common/grid.cuh"
+#include "grapnel/kernels/common/index_fault.h"
 
 namespace grapnel::kernels {
 namespace {
@@ -15,6 +18,10 @@ struct Sizes {
   Index outer, size, count, inner;
 };
 
+GRAPNEL_DEVICE bool inside(Index index, Index size) {
+  return index >= 0 && index < size;
+}
+
 /// y[i, j, l] = x[i, index, l], a thread an element; the index is that of j, or one for each (i, j, l).
 template <bool shaped_like_y>
 GRAPNEL_KERNEL(kBlockThreads)
@@ -22,7 +29,10 @@ read_kernel(Sizes s, Global<float> y, Global<const float> x, Global<const Index>
   const Index at = element();
   if (at >= s.outer * s.count * s.inner) return;
   const Index row = at / s.inner, l = at - row * s.inner, i = row / s.count, j = row - i * s.count;
-  store(y, at, load(x, (i * s.size + load(index, shaped_like_y ? at : j)) * s.inner + l));
+  const Index from = load(index, shaped_like_y ? at : j);
+  store(y, at,
+        inside(from, s.size) ? load(x, (i * s.size + from) * s.inner + l)
+                             : std::numeric_limits<float>::quiet_NaN());
 }
 
 /// x[i, index, l] += y[i, j, l], a thread a column (i, l).
@@ -34,7 +44,9 @@ add_kernel(Sizes s, Global<float> x, Global<const float> y, Global<const Index> 
   const Index i = column / s.inner, l = column - i * s.inner;
   for (Index j = 0; j < s.count; ++j) {
     const Index from = (i * s.count + j) * s.inner + l;
-    const Index to = (i * s.size + load(index, shaped_like_y ? from : j)) * s.inner + l;
+    const Index place = load(index, shaped_like_y ? from : j);
+    if (!inside(place, s.size)) continue;
+    const Index to = (i * s.size + place) * s.inner + l;
     store(x, to, load(x, to) + load(y, from));
   }
 }
@@ -52,6 +64,18 @@ collect_kernel(Sizes s, Global<float> x, Global<const float> y, Global<const Ind
     if (load(index, shaped_like_y ? from : j) == mine) sum += load(y, from);
   }
   store(x, at, sum);
+}
+
+/// One block: the first by place, whatever the order of threads.
+GRAPNEL_KERNEL(kBlockThreads)
+find_fault_kernel(Global<IndexFault> fault, const char* operation, Index size, Index count,
+                  Global<const Index> index) {
+  Index first = thread().x;
+  while (first < count && inside(load(index, first), size)) first += kBlockThreads;
+  const auto smaller = [](Index a, Index b) { return b < a ? b : a; };
+  first = fold_block(first, shared_memory<Index>(), smaller);
+  if (thread().x == 0 && first < count && !load(fault).operation)
+    store(fault, 0, IndexFault{operation, load(index, first), size});
 }
 
 /// Grows with the value, NaN last; among equal values it falls with the position.
@@ -125,6 +149,12 @@ void argmax(Index outer, Index size, Index inner, Index* index, const float* x) 
 }
 
 }  // namespace
+
+void find_index_fault(IndexFault* fault, const char* operation, Index size, Index count, const Index* index) {
+  if (count > 0)
+    launch("check_index", {1}, {kBlockThreads}, kBlockThreads / 32 * sizeof(Index), find_fault_kernel, fault,
+           operation, size, count, index);
+}
 
 void fill_index_cuda(FloatKernels<float>& table) {
   table.index_select = read<false>;

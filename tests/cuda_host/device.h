@@ -4,6 +4,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "cuda_host/capture.h"
 #include "cuda_host/model.h"
 
 namespace grapnel::device {
@@ -282,11 +283,16 @@ class Workspace {
   void* data_;
 };
 
-/// Runs `kernel` over the grid, after everything launched before it. Throws Fault.
+/// Runs `kernel` over the grid, after everything launched before it, or records that. Throws Fault.
 template <class... Parameters, class... Arguments>
 cuda_host::Traffic launch(const char* name, Dim grid, Dim block, std::size_t shared_bytes,
                           void (*kernel)(Parameters...), const Arguments&... arguments) {
-  return cuda_host::run(name, grid, block, shared_bytes, [&] { kernel(Parameters(arguments)...); });
+  const auto run = [=] {
+    return cuda_host::run(name, grid, block, shared_bytes, [&] { kernel(Parameters(arguments)...); });
+  };
+  if (!cuda_host::recording()) return run();
+  cuda_host::do_or_record(run);
+  return {};
 }
 
 }  // namespace grapnel::device

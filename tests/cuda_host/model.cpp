@@ -8,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include "cuda_host/capture.h"
 #include "cuda_host/fiber.h"
 
 namespace grapnel::cuda_host {
@@ -421,6 +422,7 @@ Block* running = nullptr;
 }  // namespace
 
 void* allocate(std::size_t bytes) {
+  ++activity().allocations;
   return allocations().take(bytes);
 }
 
@@ -437,7 +439,6 @@ void set_written(void* data, std::size_t bytes) {
 
 Traffic run(const char* kernel, Dim grid, Dim block, std::size_t shared_bytes,
             const std::function<void()>& body) {
-  static std::uint64_t launches = 0;
   const auto refuse = [&](const std::string& what) { throw Fault(std::string(kernel) + ": " + what); };
   if (block.count() == 0 || block.count() > 1024)
     refuse("a block of " + std::to_string(block.count()) + " threads, expected 1 to 1024");
@@ -446,9 +447,9 @@ Traffic run(const char* kernel, Dim grid, Dim block, std::size_t shared_bytes,
     refuse(std::to_string(shared_bytes) + " bytes of shared memory, expected at most " +
            std::to_string(kMaxShared));
   Traffic traffic;
-  ++launches;
+  const std::uint64_t launch = ++activity().launches;
   for (unsigned b = 0; b < grid.count(); ++b) {
-    Block one(kernel, grid, block, {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y}, b, launches,
+    Block one(kernel, grid, block, {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y}, b, launch,
               shared_bytes, body);
     running = &one;
     one.run();

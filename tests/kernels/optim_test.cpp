@@ -64,7 +64,8 @@ TEST_CASE("optim: SGD steps as its formula says, in every table and on any numbe
         check_against(
             count,
             [&](std::int64_t n, float* p, const float* g, float* v, float*) {
-              table->f32.sgd(s, n, p, g, s.momentum == 0 ? nullptr : v);
+              const OptimTensor<float> x{n, p, g, nullptr, s.momentum == 0 ? nullptr : v};
+              table->f32.sgd(s, 1, &x);
             },
             [&](Element e, double g) {
               const double d = g + s.weight_decay * e.p;
@@ -87,7 +88,8 @@ TEST_CASE("optim: Adam and AdamW step as their formula says, in every table and 
         check_against(
             count,
             [&](std::int64_t n, float* p, const float* g, float* m, float* v) {
-              table->f32.adam(s, n, p, g, m, v);
+              const OptimTensor<float> x{n, p, g, m, v};
+              table->f32.adam(s, 1, &x);
             },
             [&](Element e, double g) {
               const double d = decoupled ? g : g + s.weight_decay * e.p;
