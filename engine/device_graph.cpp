@@ -2,6 +2,7 @@
 
 #include "grapnel/engine/backend.h"
 #include "grapnel/engine/device_memory.h"
+#include "grapnel/engine/recipe.h"
 #include "grapnel/engine/thread_modes.h"
 
 namespace grapnel {
@@ -21,13 +22,15 @@ class Capturing {
 DeviceGraph::DeviceGraph(Device device, const std::function<Tensor()>& work) : device_(device) {
   on_device("graph", [&] {
     const kernels::Accelerator& accelerator = use(device);
+    run_all_waiting();  // under a Fusion: none of it is the graph's
     graph_.reset(accelerator.make_graph(device.index));
     accelerator.begin_graph(graph_.get(), kernels::GraphPhase::rehearsal);
-    work();
+    work().raw_data();
     accelerator.end_graph(graph_.get());
     const Capturing capturing;
     accelerator.begin_graph(graph_.get(), kernels::GraphPhase::capture);
     result_ = work();
+    result_.raw_data();
     accelerator.end_graph(graph_.get());
   });
 }

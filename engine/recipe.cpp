@@ -173,6 +173,10 @@ void Storage::run_readers() const {
   run_waiting([this](const Recipe& recipe) { return recipe.reads(*this); });
 }
 
+void run_all_waiting() {
+  run_waiting([](const Recipe&) { return true; });
+}
+
 Tensor cook(const Tensor& x, const Shape& shape, std::shared_ptr<const Recipe> recipe) {
   if (!Fusion::enabled()) {
     Tensor y = x.new_empty(shape, MemoryFormat::channels_last);
@@ -219,7 +223,7 @@ Fusion::~Fusion() {
   thread_modes().fusing = previous_;
   if (previous_) return;
   try {
-    run_waiting([](const Recipe&) { return true; });
+    run_all_waiting();
   } catch (...) {  // out of memory: whoever reads such a tensor tries again, and is told
   }
 }

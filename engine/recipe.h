@@ -66,6 +66,9 @@ class Recipe {
 /// computed now.
 Tensor cook(const Tensor& x, const Shape& shape, std::shared_ptr<const Recipe> recipe);
 
+/// Computes all that waits in this thread.
+void run_all_waiting();
+
 /// x followed by a step, if x holds a recipe that the step can join and all operands fit; nothing otherwise.
 std::optional<Tensor> joined(const Tensor& x, Step step);
 

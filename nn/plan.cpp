@@ -91,8 +91,7 @@ class Plan::Graphs {
     const std::lock_guard lock(mutex_);
     if (refused_) return run(net, x);
     Ready& ready = find(net, x);
-    // Within another Fusion, values that have nothing to do with the network could come to be computed.
-    if (!ready.graph && (ready.runs < kWarmUps || Fusion::enabled())) {
+    if (!ready.graph && ready.runs < kWarmUps) {
       const Tensor y = run(net, x);
       ++ready.runs;
       return y;

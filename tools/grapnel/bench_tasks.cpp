@@ -3,8 +3,10 @@
 #include <chrono>
 
 #include "grapnel/engine/backward.h"
+#include "grapnel/engine/fusion.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/ops.h"
+#include "grapnel/nn/plan.h"
 #include "grapnel/nn/sgd.h"
 #include "grapnel/viz/capture.h"
 #include "grapnel/viz/explain.h"
@@ -13,10 +15,16 @@
 namespace grapnel::tools {
 namespace {
 
-Task make_infer(nn::Module& net, const Tensor& x) {
-  return [&net, x] {
+/// On a CUDA device, fused, by one graph.
+Task make_infer(const Model& model, const Tensor& x) {
+  if (x.device() != Device::cpu() && Fusion::enabled()) {
+    HookHandle(model.inputs_move)
+        .remove();  // the batch is there, and a hook would have to be called each time
+    return [ask = plan(model.net, x), x] { ask(x); };
+  }
+  return [net = model.net, x] {
     const InferenceMode inference;
-    net(x);
+    (*net)(x);
   };
 }
 
@@ -95,7 +103,7 @@ Task make_task(const std::string& name, const Model& model, const Tensor& x) {
   if (name == "train") return make_train(*model.net, x, model.num_classes);
   if (name == "backward") return make_backward(*model.net, x);
   if (name == "gradcam-full") return make_gradcam_full(*model.net, x, layer);
-  if (name != "gradcam") return make_infer(*model.net, x);
+  if (name != "gradcam") return make_infer(model, x);
   return x.size(0) == 1 ? make_gradcam(*model.net, x, layer) : make_gradcam_batch(*model.net, x, layer);
 }
 

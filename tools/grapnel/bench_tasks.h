@@ -15,7 +15,7 @@ using Task = std::function<void()>;
 
 /// The task named `name` for a batch x (N,3,H,W); the model and x live as long as it. It may change the net's
 /// mode, its parameters' requires_grad and, for train, their values.
-///   infer          the logits
+///   infer          the logits; on a CUDA device by a plan, which replays one graph
 ///   gradcam        forward, the gradient of each picture's top logit at the usual layer, the maps
 ///   gradcam-full   the same as tutorials do it: backward through the whole net, and a hook picks it up
 ///   backward       forward in eval mode, and the gradient of each picture's top logit at x

@@ -81,8 +81,13 @@ Model load(const ModelOptions& options, const std::string& path, const weights::
     const auto net = make_empty(name, file.tensors);
     net->load_state_dict(file.tensors, true, true);
     net->eval();
-    place(*net, options.device);
-    return {name, path, net, nn::num_classes_of(name, file.tensors), card.preprocess, card.classes};
+    return {name,
+            path,
+            net,
+            nn::num_classes_of(name, file.tensors),
+            card.preprocess,
+            card.classes,
+            place(*net, options.device)};
   } catch (const NameError& error) {
     throw NameError(path + ": " + error.what());
   }
@@ -144,12 +149,13 @@ void add_size_options(CLI::App& command, nn::NetOptions& size) {
       ->capture_default_str();
 }
 
-void place(nn::Module& net, Device device) {
-  if (device == Device::cpu()) return;
+HookHandle place(nn::Module& net, Device device) {
+  if (device == Device::cpu()) return {};
   net.to(device);
-  net.register_forward_pre_hook([device](nn::Module&, const Tensors& inputs) -> std::optional<Tensors> {
-    return Tensors{inputs.at(0).to(device)};
-  });
+  return net.register_forward_pre_hook(
+      [device](nn::Module&, const Tensors& inputs) -> std::optional<Tensors> {
+        return Tensors{inputs.at(0).to(device)};
+      });
 }
 
 Model load_model(const ModelOptions& options) {
@@ -168,8 +174,7 @@ Model load_or_init_model(const ModelOptions& options, const nn::NetOptions& size
   default_generator() = Generator(0);
   const auto net = nn::make_model(options.name, size);
   net->eval();
-  place(*net, options.device);
-  return {options.name, "", net, size.num_classes};
+  return {options.name, "", net, size.num_classes, {}, {}, place(*net, options.device)};
 }
 
 std::optional<std::string> recognise(const weights::NamedTensors& state) {

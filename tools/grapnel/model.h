@@ -38,10 +38,11 @@ struct Model {
   std::int64_t num_classes;
   viz::Preprocess preprocess = {};            ///< as the file says, else the usual one
   std::vector<std::string> class_names = {};  ///< as the file says, or empty
+  HookHandle inputs_move = {};                ///< to the network's device
 };
 
-/// Moves a network to a device, and from now on its inputs when they come.
-void place(nn::Module& net, Device device);
+/// Moves a network to a device, and its inputs when they come, as long as the hook stays that it gives back.
+HookHandle place(nn::Module& net, Device device);
 
 /// The network in eval mode and on its device, its size taken from the weights. Without --weights the
 /// published file is looked for where tools/get_weights.sh puts it; without --model the file tells which it
