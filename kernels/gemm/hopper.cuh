@@ -192,8 +192,9 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
 template <class T, int kN, class A, class B, class Output>
 void run_hopper_product(const char* name, ProductSizes s, const A& a, const B& b, const Output& output) {
   const std::int64_t tiles = static_cast<std::int64_t>(tiles_for(s.m, kHopperRows)) * tiles_for(s.n, kN);
-  // A block for each of about 128 multiprocessors.
-  s.splits = std::clamp(static_cast<int>((127 + tiles) / tiles), 1, std::max(1, s.k / kStepsTogether));
+  // A block for each of about 128 multiprocessors, and no fewer than 256 terms in a block.
+  constexpr int kFewest = 256 / kHopperDepth<T>;
+  s.splits = std::clamp(static_cast<int>((127 + tiles) / tiles), 1, std::max(1, s.k / kFewest));
   run_split(name, s, output, [&](float* partial) {
     device::launch(name, {static_cast<unsigned>(tiles * s.splits)}, {kHopperThreads},
                    HopperStages<kN>::kAllBytes, hopper_product_kernel<T, kN, A, B, Output>, s, a, b, output,
