@@ -1,4 +1,5 @@
-// Where an output pixel looks in the input, along one axis, on any device. The formulas are PyTorch's; see README.md.
+// Where an output pixel looks in the input, along one axis, on any device. The formulas are PyTorch's; see
+// README.md.
 #pragma once
 
 #include <algorithm>

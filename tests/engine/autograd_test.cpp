@@ -360,10 +360,9 @@ TEST_CASE("a leaf takes other data, of the same shape and type, and nothing else
   CHECK_THROWS_WITH_AS(leaf.set_data(Tensor::ones({4})),
                        "set_data: a tensor of shape (2, 2) cannot take the data of one of shape (4,)",
                        ShapeError);
-  CHECK_THROWS_WITH_AS(
-      leaf.set_data(other.to(DType::float64)),
-      "set_data: a tensor of type float32 cannot take the data of one of type float64",
-      TypeError);
+  CHECK_THROWS_WITH_AS(leaf.set_data(other.to(DType::float64)),
+                       "set_data: a tensor of type float32 cannot take the data of one of type float64",
+                       TypeError);
   CHECK_THROWS_WITH_AS(
       (leaf * 2).set_data(other),
       "set_data: only a leaf can take other data, and this is the result of an operation; use "
