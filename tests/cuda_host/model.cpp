@@ -4,7 +4,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <tuple>
 #include <utility>
 
@@ -55,43 +54,6 @@ class Allocations {
 Allocations& allocations() {
   static Allocations all;
   return all;
-}
-
-/// A place in the source, comparable.
-using Line = std::tuple<std::string_view, unsigned, unsigned>;
-
-Line line_of(const Site& site) {
-  return {site.file_name(), site.line(), site.column()};
-}
-
-/// What one warp asks of memory at once.
-struct Request {
-  Space space;
-  std::vector<std::pair<std::uintptr_t, std::size_t>> lanes;  // where, bytes
-};
-
-std::uint64_t sectors_of(const Request& request) {
-  std::set<std::uintptr_t> sectors;
-  for (const auto& [at, bytes] : request.lanes)
-    for (std::uintptr_t s = at / 32; s <= (at + bytes - 1) / 32; ++s) sectors.insert(s);
-  return sectors.size();
-}
-
-/// Lanes are served 128 bytes at a time; words of one bank one after the other, one word for all who want it.
-std::uint64_t passes_of(const Request& request) {
-  const std::size_t bytes = request.lanes.front().second, together = bytes <= 4 ? kWarpSize : 128 / bytes;
-  std::uint64_t passes = 0;
-  for (std::size_t first = 0; first < request.lanes.size(); first += together) {
-    std::array<std::set<std::uintptr_t>, 32> banks;
-    for (std::size_t l = first; l < std::min(first + together, request.lanes.size()); ++l) {
-      const std::uintptr_t at = request.lanes[l].first;
-      for (std::uintptr_t word = at / 4; word <= (at + bytes - 1) / 4; ++word) banks[word % 32].insert(word);
-    }
-    std::size_t most = 1;
-    for (const auto& words : banks) most = std::max(most, words.size());
-    passes += most;
-  }
-  return passes;
 }
 
 struct Copy {
@@ -177,14 +139,8 @@ class Block {
   }
 
   void count(Traffic& traffic) const {
-    traffic.global_requests += direct_.global_requests;
-    traffic.global_sectors += direct_.global_sectors;
-    for (const auto& [key, request] : requests_) {
-      const bool global = request.space == Space::global;
-      (global ? traffic.global_requests : traffic.shared_requests) += 1;
-      (global ? traffic.global_sectors : traffic.shared_passes) +=
-          global ? sectors_of(request) : passes_of(request);
-    }
+    traffic += direct_;
+    traffic += requests_.count();
   }
 
   Dim grid() const { return grid_; }
@@ -220,9 +176,7 @@ class Block {
         reach_as(current_->number, current_->clock, space, at, bytes, alignment, access, site);
     if (CountTraffic::on()) {
       const unsigned visit = current_->visits[line_of(site)]++;
-      Request& request = requests_[{current_->number / kWarpSize, line_of(site), visit}];
-      request.space = space;
-      request.lanes.emplace_back(at, bytes);
+      requests_.add(current_->number / kWarpSize, site, visit, space, at, bytes);
     }
     return memory;
   }
@@ -409,8 +363,8 @@ class Block {
   std::vector<std::unique_ptr<Thread>> threads_;
   Thread* current_ = nullptr;
   std::optional<std::string> fault_;
-  std::map<std::tuple<unsigned, Line, unsigned>, Request> requests_;  // by warp, line and visit
-  Traffic direct_;                                                    // counted by the part
+  Requests requests_;
+  Traffic direct_;  // counted by the part
   Crew crew_;
   std::uint64_t progress_ = 0;  // how often somebody did more than ask again
   std::unique_ptr<Part> part_;
@@ -455,6 +409,7 @@ Traffic run(const char* kernel, Dim grid, Dim block, std::size_t shared_bytes,
     one.run();
     one.count(traffic);
   }
+  if (CountTraffic::on()) note_traffic(kernel, traffic);
   return traffic;
 }
 

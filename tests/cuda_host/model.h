@@ -14,12 +14,10 @@
 #include <vector>
 
 #include "cuda_host/shadow.h"
+#include "cuda_host/traffic.h"
 
 namespace grapnel::cuda_host {
 
-using Site = std::source_location;
-
-inline constexpr unsigned kWarpSize = 32;
 inline constexpr std::uint32_t kAllLanes = 0xffffffff;
 inline constexpr std::size_t kMaxShared = 227 * 1024;
 
@@ -31,27 +29,6 @@ struct Dim {
 /// What a kernel, or a launch, did wrong: "KERNEL, block B, thread T, FILE:LINE: what".
 class Fault : public std::runtime_error {
   using std::runtime_error::runtime_error;
-};
-
-/// How the warps of a kernel used memory. Lanes that come to one line the same time make one request.
-struct Traffic {
-  std::uint64_t global_requests = 0;
-  std::uint64_t global_sectors = 0;  // of 32 bytes
-  std::uint64_t shared_requests = 0;
-  std::uint64_t shared_passes = 0;  // over the 32 banks; one a request and 128 bytes if nothing conflicts
-};
-
-/// While one exists, launches count: that takes as long as all else. Otherwise their Traffic is 0.
-class CountTraffic {
- public:
-  CountTraffic() { ++count_; }
-  ~CountTraffic() { --count_; }
-  CountTraffic(const CountTraffic&) = delete;
-  CountTraffic& operator=(const CountTraffic&) = delete;
-  static bool on() { return count_ > 0; }
-
- private:
-  static inline int count_ = 0;
 };
 
 /// Global memory: what a kernel may touch. Its content is unset until somebody writes it.
@@ -71,8 +48,6 @@ Dim block_index();
 Dim block_dim();
 Dim grid_dim();
 unsigned lane();
-
-enum class Space : std::uint8_t { global, shared };
 
 /// The memory behind a checked access.
 void* reach(Space space, std::uintptr_t at, std::size_t bytes, std::size_t alignment, Access access,

@@ -192,7 +192,8 @@ TEST_CASE("tune: a file of choices, which other commands take") {
     const auto run = shop.grapnel("bench " + net + "--layers --repeat 1 --json --choices choices");
     CAPTURE(run.err);
     REQUIRE_EQ(run.code, 0);
-    for (const json& layer : run.json()["layers"])
+    const json found = run.json();
+    for (const json& layer : found["layers"])
       if (layer["name"] == "layer1.0.conv1") CHECK_EQ(layer["kernel"], wanted);
   }
   shop.write_text("choices", line + " somehow\n");

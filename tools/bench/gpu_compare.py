@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+from gpu_model import HOPPER, predicted_ms
+
 try:
     import torch
     import torchvision
@@ -110,11 +112,13 @@ def contest(program, model, task, batch, precision, ways):
         for name, way in theirs.items():
             others[name].append(way.measure())
     ours.process.stdin.close()
+    eager, graph = predicted_ms(HOPPER, precision, model, task, batch)
+    predicted = graph if task == "infer" else eager
     for name, times in others.items():
         ratios = sorted(b / a for a, b in zip(own, times))
         low, high = ratios[len(ratios) // 10], ratios[-1 - len(ratios) // 10]
         print(f"| {model}, {task}, batch {batch}, {precision} | {name} | {statistics.median(own):.3f} "
-              f"| {statistics.median(times):.3f} | {statistics.median(ratios):.2f} ({low:.2f} to {high:.2f}) |", flush=True)
+              f"| {predicted:.3f} | {statistics.median(times):.3f} | {statistics.median(ratios):.2f} ({low:.2f} to {high:.2f}) |", flush=True)
 
 
 def main():
@@ -125,7 +129,8 @@ def main():
     if not torch.cuda.is_available():
         sys.exit("gpu_compare.py: PyTorch sees no CUDA device")
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}\n")
-    print("| | PyTorch | Grapnel, ms | PyTorch, ms | its time / Grapnel's (p10 to p90) |\n|---|---|---|---|---|")
+    print("| | PyTorch | Grapnel, ms | predicted for an H100 (gpu_predict.py) | PyTorch, ms | its time / Grapnel's (p10 to p90) |"
+          "\n|---|---|---|---|---|---|")
     for precision in ["fp32", "tf32"]:
         for batch in [1, 256]:
             ways = {

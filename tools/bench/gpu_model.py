@@ -1,0 +1,247 @@
+"""An analytic model of the CUDA kernels on an H100 SXM, for gpu_predict.py: nothing here was measured on Grapnel.
+
+A kernel takes as long as the slowest of: its multiprocessors' clocks (tiles in whole waves), what goes through L2, and what
+goes through memory; plus its start. The launches are those of kernels/gemm and kernels/conv2d.
+"""
+import dataclasses
+import math
+
+SMS, CLOCK = 132, 1755.0  # multiprocessors; MHz held under load (boost is 1980)
+MACS = {"fp32": 128, "tf32": 1024, "bf16": 2048}  # a clock and multiprocessor
+CEILING = {"tf32": 0.86, "bf16": 0.83}  # of those, what a GEMM of 8192^3 reached: 410 and 791 TFLOP/s
+MMA_SYNC = 0.6  # of the tensor cores' rate, which only wgmma reaches
+MEMORY, L2 = 3.0e6, 9.0e6  # bytes a microsecond: a measured copy; 5120 bytes a clock, as documented for A100
+CACHED = 30e6  # activations of a kernel up to this many bytes are still in the 50 MB L2
+SHARED = 128  # bytes of shared memory a clock, read by wgmma or written by copies
+START, GAP = 2.0, 1.0  # us: a kernel's start and end; between two kernels of one CUDA graph
+HOST = 5.0  # us of the CPU for one eager launch, with the engine's share
+# Instructions of a warp for a step of 16 k in the tiled kernels, counted in what nvcc 13.0 makes for sm_90a, by the tile's rows
+# and columns and by how many floats are copied at once; blocks of a tile that fit a multiprocessor (92 to 128 registers, for
+# 128x128 130 to 153).
+SLOTS = {"fp32": {(64, 64, 1): 746, (64, 64, 4): 490, (128, 64, 4): 798, (128, 128, 4): 1359},
+         "tf32": {(64, 64, 1): 496, (64, 64, 4): 264, (128, 64, 4): 402, (128, 128, 4): 512},
+         "bf16": {(64, 64, 1): 516, (64, 64, 4): 284, (128, 64, 4): 435, (128, 128, 4): 543}}
+RESIDENT = {(64, 64): 2, (128, 64): 2, (128, 128): 1}
+# Of all issue slots, those that are used: independent FMAs; reads, roundings and mma.sync that wait for each other, in two
+# blocks a multiprocessor or in one.
+USED = {"fp32": {1: 0.9, 2: 0.9}, "tf32": {1: 0.6, 2: 0.8}, "bf16": {1: 0.6, 2: 0.8}}
+PASSES, PRECISIONS = ("forward", "dgrad", "wgrad"), ("fp32", "tf32", "bf16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Kernels for tensor cores in TF32 and bfloat16; float32 runs in the tiled kernels of all variants."""
+    name: str
+    wgmma: bool = True
+    widths: tuple = (64, 128)  # of tiles with 128 rows
+    together: int = 1  # blocks of a cluster, which fetch one operand once
+    ends: int = 3000  # clocks of a tile in which nothing is multiplied: its first copies, its results
+    fold: int = 200  # clocks for every 8 steps, in which sums are added to those before
+    whole_waves: bool = False  # a long sum is split as suits the multiprocessors, not by the rule of the code
+    bf16_stored: bool = False  # activations are bfloat16 in memory; else converted before each product
+    wgrad: bool = False  # weight gradients run here, too
+    phases: bool = False  # strided input gradients, too, without the taps that are zeros
+    any_channels: bool = False  # 3 channels, too, as if they were a whole step
+    padded_stem: bool = False  # 3 channels are padded to 4 before the tiled kernels
+    thin: bool = False  # a linear layer on a few rows reads its weights at memory's speed
+    kept_map: bool = False  # batch norm's scale and shift are kept between inferences
+
+
+TILED = Variant("tiled", wgmma=False)  # kernels/gemm/tiled.cuh
+HOPPER = Variant("sm_90a")  # kernels/gemm/hopper.cuh
+CUDNN = Variant("cuDNN-like", widths=(64, 128, 256), together=2, ends=1500, fold=0, whole_waves=True, bf16_stored=True, wgrad=True,
+                phases=True, any_channels=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    kind: str  # conv, max, average, linear
+    c: int
+    k: int
+    size: int = 1  # of the input
+    r: int = 1
+    stride: int = 1
+    residual: bool = False
+
+    @property
+    def out(self):
+        return 1 if self.kind == "average" else (self.size - 1) // self.stride + 1
+
+    def macs(self, batch=1):
+        return batch * self.out ** 2 * self.k * self.c * self.r ** 2 if self.kind in ("conv", "linear") else 0
+
+    def __str__(self):
+        return {"conv": f"{self.c} to {self.k} @ {self.size}, {self.r}x{self.r}" + (" stride 2" if self.stride > 1 else ""),
+                "max": f"max pool @ {self.size}", "average": "average pool", "linear": f"linear {self.c} to {self.k}"}[self.kind]
+
+
+def resnet(blocks):
+    layers, c, size = [Layer("conv", 3, 64, 224, 7, 2), Layer("max", 64, 64, 112, 3, 2)], 64, 56
+    for stage, count in enumerate(blocks):
+        k = 64 << stage
+        for block in range(count):
+            stride = 2 if block == 0 and stage else 1
+            layers.append(Layer("conv", c, k, size, 3, stride))
+            if stride == 2:
+                layers.append(Layer("conv", c, k, size, 1, 2))
+            size //= stride
+            layers.append(Layer("conv", k, k, size, 3, 1, True))
+            c = k
+    return layers + [Layer("average", 512, 512, 7), Layer("linear", 512, 1000)]
+
+
+def vgg():
+    layers, c, size = [], 3, 224
+    for k, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(count):
+            layers.append(Layer("conv", c, k, size, 3))
+            c = k
+        layers.append(Layer("max", c, c, size, 2, 2))
+        size //= 2
+    return layers + [Layer("linear", 25088, 4096), Layer("linear", 4096, 4096), Layer("linear", 4096, 1000)]
+
+
+NETS = {"resnet18": resnet((2, 2, 2, 2)), "resnet34": resnet((3, 4, 6, 3)), "vgg16": vgg()}
+
+
+def up(a, b):
+    return -(-a // b)
+
+
+def stream(bytes_moved):
+    """A kernel that only reads and writes."""
+    return START + bytes_moved / (L2 / 2 if bytes_moved <= CACHED else MEMORY)
+
+
+def run_split(blocks, splits, clocks, through_l2, weights, activations, sums):
+    """Times of the product's kernel and, if its sums are split, of the one that adds them."""
+    partial = 4 * sums * splits if splits > 1 else 0
+    memory = weights + (activations if activations > CACHED else 0)
+    product = START + max(up(blocks, SMS) * clocks / CLOCK, (through_l2 + partial) / L2, memory / MEMORY)
+    return [product, stream(partial + 4 * sums)] if splits > 1 else [product]
+
+
+def tiled(precision, m, n, k, width, wide, weights, activations):
+    """run_precisely and run_product."""
+    large = width == 4 and m > 64 and n > wide // 2 and up(m, 128) * up(n, wide) >= 128
+    rows, columns = (128, wide) if large else (64, 64)
+    tiles = up(m, rows) * up(n, columns)
+    splits = min(max((255 + tiles) // tiles, up(k, 8192)), max(1, k // 128))
+    steps, blocks = up(up(k, splits), 16), tiles * splits
+    resident = min(RESIDENT[rows, columns], up(blocks, SMS))
+    # Eight warps, two to a scheduler.
+    clocks = 2 * SLOTS[precision][rows, columns, width] / USED[precision][resident]
+    if precision != "fp32":
+        clocks = max(clocks, rows * columns * 16 / MACS[precision] / MMA_SYNC)
+    through_l2 = blocks * steps * 64 * (rows + columns)
+    return run_split(blocks, splits, steps * clocks + 3000 / resident, through_l2, weights, activations, m * n)
+
+
+def on_wgmma(variant, precision, m, n, taps, c, weights, activations, half=False):
+    """run_hopper_product in the width of the code, or for more than 128 columns in the better of two. `half`: TF32 wants its
+    operands along k, so its weight gradient has half the rate."""
+    size = 2 if precision == "bf16" else 4
+    steps = taps * up(c * size, 128)
+    best = None
+    for width in [w for w in variant.widths if w == 64 and n <= 64 or w == 128 and n > 64 or w == 256 and n > 128]:
+        tiles = up(m, 128) * up(n, width)
+        most = max(1, steps // 8)
+        multiply = 128 * width * (128 // size) / MACS[precision] / CEILING[precision] * (2 if half else 1)
+        # Two warpgroups, 4 times a step, read 64 rows and all columns of 32 bytes; copies write a stage.
+        shared = (8 * 32 * (64 + width) + 128 * (128 + width)) / SHARED
+        fetched = tiles * steps * 128 * (128 + width) * (1 + 1 / variant.together) / 2
+        for splits in range(1, min(most, 128) + 1) if variant.whole_waves else [min((127 + tiles) // tiles, most)]:
+            clocks = up(steps, splits) * (max(multiply, shared) + variant.fold / 8) + variant.ends
+            times = run_split(tiles * splits, splits, clocks, fetched, weights, activations, m * n)
+            best = times if best is None or sum(times) < sum(best) else best
+    return best
+
+
+def conv(variant, precision, layer, batch, which="forward", more=0):
+    """The kernels of one pass of a convolution or linear layer; `more` bytes are read by its epilogue."""
+    size = 2 if precision == "bf16" and variant.bf16_stored else 4
+    before = []
+    if layer.c == 3 and variant.padded_stem:
+        before.append(stream(size * batch * layer.size ** 2 * 7))
+        layer = dataclasses.replace(layer, c=4)
+    pixels_in, pixels_out, taps = batch * layer.size ** 2, batch * layer.out ** 2, layer.r ** 2
+    x, y, w = size * pixels_in * layer.c, size * pixels_out * layer.k, size * taps * layer.c * layer.k
+    m, n, c, read = {"forward": (pixels_out, layer.k, layer.c, x), "dgrad": (pixels_in, layer.c, layer.k, y),
+                     "wgrad": (layer.k, taps * layer.c, pixels_out, x + y)}[which]
+    linear, strided = layer.kind == "linear", layer.stride > 1 and which == "dgrad"
+    if linear and which == "forward" and batch < 64 and variant.thin:
+        return [stream(x + y + w)]
+    fits = (c >= (16 if precision == "tf32" else 32) and n >= 32 or variant.any_channels) and (not strided or variant.phases)
+    if which == "wgrad" or linear and which == "dgrad":
+        fits = fits and variant.wgrad
+    if linear:
+        fits = fits and m >= 64 and n >= 64
+    if not (fits and variant.wgmma and precision != "fp32"):
+        k, wide = (pixels_out, 128 if linear else 64) if which == "wgrad" else (taps * c, 128)
+        return before + tiled(precision, m, n, k, 4 if layer.c % 4 == 0 else 1, wide, w, x + y + more)
+    if precision == "bf16" and not variant.bf16_stored:
+        before.append(stream(1.5 * (read + (w if linear else 0))))
+        x, y, w = x - read / 2 if which != "dgrad" else x, y - read / 2 if which == "dgrad" else y, w / 2
+    if which == "wgrad":
+        return before + on_wgmma(variant, precision, m, n, 1, c, w, x + y + more, half=precision == "tf32")
+    return before + on_wgmma(variant, precision, m, n, math.ceil(taps / layer.stride ** 2) if strided else taps, c, w, x + y + more)
+
+
+def infer(variant, precision, net, batch):
+    """[(layer, times of its kernels)]"""
+    size = 2 if precision == "bf16" and variant.bf16_stored else 4
+    result = []
+    for layer in NETS[net]:
+        y = size * batch * layer.out ** 2 * layer.k
+        if layer.kind in ("conv", "linear"):
+            times = conv(variant, precision, layer, batch, more=y if layer.residual else 0)
+            if layer.kind == "conv" and net != "vgg16" and not variant.kept_map:
+                times = [stream(6 * 4 * layer.k)] + times  # batch norm's scale and shift
+        else:
+            times = [stream(y + size * batch * layer.size ** 2 * layer.c)]
+        result.append((layer, times))
+    return result
+
+
+def step(variant, precision, net, batch):
+    """{pass: times} of forward, backward and SGD with momentum. ReLU's mask goes with an input gradient; where a shortcut ends,
+    gradients are added and masked in passes of their own."""
+    size = 2 if precision == "bf16" and variant.bf16_stored else 4
+    times = {name: [] for name in (*PASSES, "batch norm", "pools, additions", "weights packed", "SGD")}
+    for i, layer in enumerate(NETS[net]):
+        x, y = (size * batch * s ** 2 * c for s, c in ((layer.size, layer.c), (layer.out, layer.k)))
+        if layer.kind not in ("conv", "linear"):
+            times["pools, additions"] += [stream(x + 1.25 * y), stream(x + 1.25 * y)]
+            continue
+        w = 4 * layer.r ** 2 * layer.c * layer.k
+        for which in PASSES:
+            if i or which != "dgrad":
+                times[which] += conv(variant, precision, layer, batch, which)
+        times["SGD"] += [stream(5 * w)]
+        if layer.kind == "conv":
+            times["weights packed"] += [stream(2 * w)] * (2 if i else 1)
+        if layer.kind == "conv" and net != "vgg16":
+            small = stream(100 * layer.k)
+            # moments, running averages, scale and shift, the map; dots, factors, the blend; SGD of weight and bias
+            times["batch norm"] += [stream(y), small, small, small, small, stream(2 * y + (y if layer.residual else 0))]
+            times["batch norm"] += [stream(2 * y), small, small, stream(3 * y)]
+            times["SGD"] += [small, small]
+        else:
+            times["pools, additions"] += [stream(y)]  # the bias's gradient
+            times["SGD"] += [START]
+        if layer.residual:
+            times["pools, additions"] += [stream(3 * y), stream(3 * y)]
+    return times
+
+
+def totals(kernels):
+    """(eager, one graph) in ms."""
+    device = sum(kernels) + GAP * len(kernels)
+    return max(device, HOST * len(kernels)) / 1e3, device / 1e3
+
+
+def predicted_ms(variant, precision, net, task, batch):
+    """(eager, one graph)"""
+    if task == "train":
+        return totals(sum(step(variant, precision, net, batch).values(), []))
+    return totals([t for _, times in infer(variant, precision, net, batch) for t in times])
