@@ -263,8 +263,8 @@ const Table* const* cpu_tables(int* count) noexcept;
 const Table* select_cpu() noexcept;
 
 /// Names for prefer_conv2d, and for the environment variable GRAPNEL_CONV, which has the last word.
-inline constexpr const char* kConv2dVariants[] = {"direct", "winograd2", "winograd4", "winograd4few",
-                                                  "winograd6"};
+inline constexpr const char* kConv2dVariants[] = {"direct",       "winograd2",     "winograd4",
+                                                  "winograd4few", "winograd4rows", "winograd6"};
 /// From now on fast CPU tables compute this pass of this shape by `variant`, where that can; null: as the
 /// shape alone decides. Not while anybody computes a convolution.
 void prefer_conv2d(const Conv2d& shape, ConvPass pass, const char* variant);

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "grapnel/kernels/conv2d/direct.h"
+#include "grapnel/kernels/conv2d/max_pool.h"
 #include "grapnel/kernels/conv2d/preference.h"
 #include "grapnel/kernels/conv2d/reference.h"
 #include "grapnel/kernels/conv2d/scatter.h"
@@ -21,31 +22,38 @@ struct Fast {
     return pass == ConvPass::input_grad && scatter_applies(kernel, shape);
   }
   static Tiling tiling(const Conv2d& shape, ConvPass pass) {
-    if (scatter(shape, pass) || !winograd_applies(shape)) return Tiling::none;
     const std::string_view preferred = preferred_conv2d(shape, pass);
-    if (preferred == "direct") return Tiling::none;
+    if (preferred == "direct" || scatter(shape, pass)) return Tiling::none;
+    if (pass == ConvPass::forward && winograd_rows_applies(shape)) {
+      const bool rows = preferred == winograd.stem.name || rows_pay(winograd.stem, shape);
+      return rows ? Tiling::rows : Tiling::none;
+    }
+    if (!winograd_applies(shape, pass)) return Tiling::none;
     if (preferred == winograd.two.name) return Tiling::two;
-    if (preferred == winograd.six.name) return Tiling::six;
     const bool few = preferred == winograd.few.name;
-    if (few && pass != ConvPass::weight_grad) return Tiling::few;
-    if (few || preferred == winograd.four.name) return Tiling::four;
-    return best_tiling(kernel, winograd.few, shape, pass);
+    if (shape.stride_h == 1) {
+      if (preferred == winograd.six.name) return Tiling::six;
+      if (few && pass != ConvPass::weight_grad) return Tiling::few;
+    }
+    if (preferred == winograd.four.name || (few && shape.stride_h == 1)) return Tiling::four;
+    return best_tiling(kernel, winograd, shape, pass);
   }
-  /// Of two, four or six.
-  static const WinogradMaps& maps(Tiling tiling) {
-    return tiling == Tiling::two ? winograd.two : tiling == Tiling::four ? winograd.four : winograd.six;
+  /// Of two, four, six or rows.
+  static const WinogradMaps& maps(const Conv2d& shape, Tiling tiling) {
+    return winograd_maps(winograd, shape, tiling);
   }
   static const char* variant(const Conv2d& shape, ConvPass pass) {
     if (scatter(shape, pass)) return "scatter";
     const Tiling by = tiling(shape, pass);
-    return by == Tiling::none ? "direct" : by == Tiling::few ? winograd.few.name : maps(by).name;
+    return by == Tiling::none ? "direct" : by == Tiling::few ? winograd.few.name : maps(shape, by).name;
   }
   static std::size_t packed_size(const Conv2d& shape, ConvPass pass) {
     if (scatter(shape, pass)) return scatter_packed_size(kernel, shape);
     const Tiling by = tiling(shape, pass);
     if (by == Tiling::none) return direct_packed_size(kernel, shape, pass);
     if (by == Tiling::few) return winograd_few_packed_size(kernel, shape, pass);
-    return winograd_packed_size(kernel, maps(by), shape, pass);
+    if (by == Tiling::rows) return winograd_rows_packed_size(kernel, winograd.stem, shape);
+    return winograd_packed_size(kernel, maps(shape, by), shape, pass);
   }
   static void pack(const Conv2d& shape, ConvPass pass, float* packed, const float* w,
                    const std::int64_t* w_strides) {
@@ -53,7 +61,8 @@ struct Fast {
     const Tiling by = tiling(shape, pass);
     if (by == Tiling::none) return direct_pack(kernel, shape, pass, packed, w, w_strides);
     if (by == Tiling::few) return winograd_few_pack(kernel, shape, pass, packed, w, w_strides);
-    winograd_pack(kernel, maps(by), shape, pass, packed, w, w_strides);
+    if (by == Tiling::rows) return winograd_rows_pack(kernel, winograd.stem, shape, packed, w, w_strides);
+    winograd_pack(kernel, maps(shape, by), shape, pass, packed, w, w_strides);
   }
   static void correlate(const Conv2d& shape, ConvPass pass, float* out, const float* in, const float* packed,
                         const Epilogue<float>& epilogue) {
@@ -61,7 +70,9 @@ struct Fast {
     if (by == Tiling::none) return direct_correlate(kernel, shape, pass, out, in, packed, epilogue);
     if (by == Tiling::few)
       return winograd_few_correlate(kernel, winograd, shape, pass, out, in, packed, epilogue);
-    winograd_correlate(kernel, maps(by), shape, pass, out, in, packed, epilogue);
+    if (by == Tiling::rows)
+      return winograd_rows_forward(kernel, winograd.stem, shape, out, in, packed, epilogue);
+    winograd_correlate(kernel, maps(shape, by), shape, pass, out, in, packed, epilogue);
   }
   static void forward(const Conv2d& shape, float* y, const float* x, const float* packed,
                       const Epilogue<float>& epilogue) {
@@ -69,8 +80,16 @@ struct Fast {
   }
   static bool max_pool(const Conv2d& shape, const Pool2d& pool, float* y, const float* x, const float* packed,
                        const Epilogue<float>& epilogue) {
-    return tiling(shape, ConvPass::forward) == Tiling::none &&
-           direct_max_pool(kernel, maximum, shape, pool, y, x, packed, epilogue);
+    const Tiling by = tiling(shape, ConvPass::forward);
+    if (by == Tiling::none)
+      return conv2d_max_pool(maximum, shape, pool, y, 1, epilogue, [&](Range rows, float* out) {
+        direct_rows(kernel, shape, rows, out, x, packed, epilogue);
+      });
+    return by == Tiling::rows &&
+           conv2d_max_pool(maximum, shape, pool, y, winograd.stem.outputs, epilogue,
+                           [&](Range rows, float* out) {
+                             winograd_rows(kernel, winograd.stem, shape, rows, out, x, packed, epilogue);
+                           });
   }
   static void input_grad(const Conv2d& shape, float* dx, const float* dy, const float* packed,
                          const Epilogue<float>& epilogue) {
@@ -80,7 +99,7 @@ struct Fast {
   }
   static void weight_grad(const Conv2d& shape, float* dw, const float* x, const float* dy) {
     const Tiling by = tiling(shape, ConvPass::weight_grad);
-    if (by != Tiling::none) return winograd_weight_grad(kernel, maps(by), shape, dw, x, dy);
+    if (by != Tiling::none) return winograd_weight_grad(kernel, maps(shape, by), shape, dw, x, dy);
     direct_weight_grad(kernel, shape, dw, x, dy);
   }
 };

@@ -8,7 +8,6 @@
 #include "grapnel/kernels/common/split.h"
 #include "grapnel/kernels/gemm/microkernel.h"
 #include "grapnel/kernels/kernels.h"
-#include "grapnel/kernels/pool2d/pool2d.h"
 
 namespace grapnel::kernels {
 
@@ -24,11 +23,6 @@ void direct_correlate(const MicroKernel& kernel, const Conv2d& shape, ConvPass p
 /// this thread alone, and without residual or mask.
 void direct_rows(const MicroKernel& kernel, const Conv2d& shape, Range rows, float* out, const float* in,
                  const float* packed, const Epilogue<float>& epilogue);
-
-/// The forward pass and the maxima of windows of what it makes, which stays in cache.
-bool direct_max_pool(const MicroKernel& kernel, const MaxPoolRows& maximum, const Conv2d& shape,
-                     const Pool2d& pool, float* y, const float* x, const float* packed,
-                     const Epilogue<float>& epilogue);
 
 void direct_weight_grad(const MicroKernel& kernel, const Conv2d& shape, float* dw, const float* x,
                         const float* dy);

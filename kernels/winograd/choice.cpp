@@ -18,10 +18,11 @@ double padded_rows(const MicroKernel& kernel, std::int64_t rows) {
   return static_cast<double>(rows) > least ? static_cast<double>(rows) : least;
 }
 
-double tiled(const MicroKernel& kernel, const WinogradShape& s, ConvPass pass, int outputs) {
-  const TileGrid grid(s, outputs);
-  const double places = (outputs + 2) * (outputs + 2), channels = static_cast<double>(s.inputs * s.outputs);
-  const double filters = places * channels * kFetched * (pass == ConvPass::weight_grad ? 2 : 1);
+double tiled(const MicroKernel& kernel, const WinogradMaps& of, const WinogradShape& s, ConvPass pass) {
+  const TileGrid grid(s, of.outputs);
+  const double places = of.places(), channels = static_cast<double>(s.inputs * s.outputs);
+  const double filters =
+      of.filters * of.filters * channels * kFetched * (pass == ConvPass::weight_grad ? 2 : 1);
   const double maps = places * static_cast<double>(grid.count * (s.inputs + s.outputs)) * kMapped;
   return places * padded_rows(kernel, grid.count) * channels + filters + maps;
 }
@@ -45,7 +46,21 @@ double direct(const WinogradShape& s, ConvPass pass) {
 
 }  // namespace
 
-Tiling best_tiling(const MicroKernel& kernel, const FewKernel& few, const Conv2d& shape, ConvPass pass) {
+const WinogradMaps& winograd_maps(const Winograd& winograd, const Conv2d& shape, Tiling tiling) {
+  const bool strided = shape.stride_h == 2;
+  switch (tiling) {
+    case Tiling::two:
+      return strided ? winograd.two_strided : winograd.two;
+    case Tiling::rows:
+      return winograd.stem;
+    case Tiling::six:
+      return winograd.six;
+    default:
+      return strided ? winograd.four_strided : winograd.four;
+  }
+}
+
+Tiling best_tiling(const MicroKernel& kernel, const Winograd& winograd, const Conv2d& shape, ConvPass pass) {
   const WinogradShape s =
       winograd_shape(shape, pass == ConvPass::input_grad ? ConvPass::input_grad : ConvPass::forward);
   if (s.inputs < kernel.lanes) return Tiling::none;
@@ -57,10 +72,17 @@ Tiling best_tiling(const MicroKernel& kernel, const FewKernel& few, const Conv2d
       best = tiling;
     }
   };
-  consider(Tiling::two, tiled(kernel, s, pass, 2));
-  consider(Tiling::four, tiled(kernel, s, pass, 4));
-  if (pass != ConvPass::weight_grad) consider(Tiling::few, tiled_few(few, s));
+  for (const Tiling tiling : {Tiling::two, Tiling::four})
+    consider(tiling, tiled(kernel, winograd_maps(winograd, shape, tiling), s, pass));
+  if (pass != ConvPass::weight_grad && s.stride == 1) consider(Tiling::few, tiled_few(winograd.few, s));
   return best;
+}
+
+bool rows_pay(const WinogradMaps& maps, const Conv2d& shape) {
+  // In steps for an output column: a tile's maps take about as long as half a dozen steps a place.
+  constexpr std::int64_t kMappedBack = 6;
+  const std::int64_t depth = shape.s * shape.c, tiles = ceil_div(shape.oh, maps.outputs);
+  return maps.reach * tiles * (depth + kMappedBack) < kStemTaps * shape.oh * depth;
 }
 
 }  // namespace grapnel::kernels

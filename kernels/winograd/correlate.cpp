@@ -36,7 +36,8 @@ class Correlator {
  private:
   void one_block(Range tiles, Range panels) const {
     static thread_local Scratch<float> input_scratch, product_scratch;
-    const std::int64_t places = maps_.places(), count = tiles.size();
+    const int places = maps_.places();
+    const std::int64_t count = tiles.size();
     float* mapped = input_scratch.get(static_cast<std::size_t>(places * count * s_.inputs + s_.inputs));
     const std::int64_t row = panels.size() * kernel_.panel;
     float* products = product_scratch.get(static_cast<std::size_t>(places * count * row));
@@ -54,11 +55,11 @@ class Correlator {
     tile.c_run = kRun * row;
     tile.prefetch_step = ceil_div(kernel_.panel, groups);
     const std::int64_t piece = s_.inputs * kernel_.panel, all_panels = ceil_div(s_.outputs, kernel_.panel);
-    for (std::int64_t place = 0; place < places; ++place)
+    for (int place = 0; place < places; ++place)
       for (std::int64_t p = panels.begin; p < panels.end; ++p) {
         const std::int64_t columns = std::min<std::int64_t>(kernel_.panel, s_.outputs - p * kernel_.panel);
         tile.columns = static_cast<int>(whole_vectors(kernel_, columns));
-        tile.b = packed_ + (place * all_panels + p) * piece;
+        tile.b = packed_ + (maps_.filter_at(place) * all_panels + p) * piece;
         tile.prefetch = tile.b + piece;
         for (std::int64_t g = 0; g < groups; ++g) {
           const Range rows = part_of(count, g, groups);
@@ -79,7 +80,8 @@ class Correlator {
     for (std::int64_t t = tiles.begin; t < tiles.end; ++t, mapped += s_.inputs) {
       const TilePlace at = grid_.at(t);
       point_to_pixels(in_ + at.image * s_.in_h * s_.in_w * s_.inputs, s_.in_h, s_.in_w, s_.inputs,
-                      at.row - s_.pad_h, at.column - s_.pad_w, maps_.reach(), zeros, pixels);
+                      at.row * s_.stride - s_.pad_h, at.column * s_.stride - s_.pad_w, maps_.reach, zeros,
+                      pixels);
       maps_.input(pixels, s_.inputs, mapped, plane);
     }
   }
@@ -114,7 +116,8 @@ void winograd_correlate(const MicroKernel& kernel, const WinogradMaps& maps, con
   // filter's panel about half a step a float.
   const double steps = static_cast<double>(maps.places() * s.inputs) / kernel.max_rows;
   const double input = 0.15 * static_cast<double>(maps.places() * s.inputs);
-  const double filters = 0.5 * static_cast<double>(maps.places() * s.inputs * kernel.panel) / 16;
+  const double filters =
+      0.5 * static_cast<double>(maps.filters * maps.filters * s.inputs * kernel.panel) / 16;
   const Work work{grid.count, ceil_div(s.outputs, kernel.panel), input / steps, filters / steps};
   parallel_grid(work, [&](Range tiles, Range panels) {
     Correlator(kernel, maps, s, out, in, packed, epilogue).run(tiles, panels);

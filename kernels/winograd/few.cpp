@@ -73,7 +73,7 @@ class FewCorrelator {
     for (std::int64_t t = tiles.begin; t < tiles.end; ++t) {
       const TilePlace at = grid_.at(t);
       point_to_pixels(in_ + at.image * s_.in_h * s_.in_w * s_.inputs, s_.in_h, s_.in_w, s_.inputs,
-                      at.row - s_.pad_h, at.column - s_.pad_w, maps_.reach(), zeros, pixels);
+                      at.row - s_.pad_h, at.column - s_.pad_w, maps_.reach, zeros, pixels);
       maps_.input(pixels, s_.inputs, planes + (t - tiles.begin) * padded, few_.tiles * padded);
     }
     const float* from[kMaxLanes];

@@ -52,7 +52,7 @@ struct Two {
 /// Points 0, +-p, +-q, infinity with p = sqrt(1/2), q = sqrt(2): p q = 1, p^2 + q^2 = 5/2.
 struct Four {
   static constexpr const char* kName = "winograd4";
-  static constexpr int kOutputs = 4, kReach = 6;
+  static constexpr int kOutputs = 4, kReach = 6, kTaps = 3, kFilters = kReach;
   static constexpr float p = 0.70710678118654752f, q = 1.41421356237309505f;
   /// 1 / product of the distances from each point to the others.
   static constexpr float kScale[kReach] = {1, -2.0f / 3, -2.0f / 3, 1.0f / 6, 1.0f / 6, 1};
@@ -183,13 +183,25 @@ using Line = void (*)(const Floats*, int, Floats*, int);
 
 /// `line`, which maps kIn elements to kOut, along the columns and then the rows of a kIn x kIn square.
 template <Line line, int kIn, int kOut>
-inline void both_ways(const Floats* square, Floats* result) {
-  Floats half[kOut * kIn];
-#pragma GCC unroll 8
-  for (int j = 0; j < kIn; ++j) line(square + j, kIn, half + j, kIn);
-#pragma GCC unroll 8
-  for (int i = 0; i < kOut; ++i) line(half + i * kIn, 1, result + i * kOut, 1);
-}
+struct Square {
+  static constexpr int kFrom = kIn * kIn, kTo = kOut * kOut;
+
+  static void map(const Floats* square, Floats* result) {
+    Floats half[kOut * kIn];
+#pragma GCC unroll 16
+    for (int j = 0; j < kIn; ++j) line(square + j, kIn, half + j, kIn);
+#pragma GCC unroll 16
+    for (int i = 0; i < kOut; ++i) line(half + i * kIn, 1, result + i * kOut, 1);
+  }
+};
+
+/// `line` alone.
+template <Line line, int kIn, int kOut>
+struct Column {
+  static constexpr int kFrom = kIn, kTo = kOut;
+
+  static void map(const Floats* column, Floats* result) { line(column, 1, result, 1); }
+};
 
 /// body(channel, whole, count) for vectors of channels and, at the end, one that is not whole.
 template <class Body>
@@ -199,59 +211,62 @@ inline void for_each_vector(std::int64_t channels, const Body& body) {
   if (c < channels) body.template operator()<false>(c, channels - c);
 }
 
-/// Maps the squares that `from` points to, kIn x kIn pixels.
-template <Line line, int kIn, int kOut>
+/// Maps the squares (or columns) of pixels that `from` points to.
+template <class Map>
 void map_pixels(const float* const* from, std::int64_t channels, float* to, std::int64_t plane) {
   for_each_vector(channels, [=]<bool kWhole>(std::int64_t c, std::int64_t count) {
-    Floats square[kIn * kIn], result[kOut * kOut];
-#pragma GCC unroll 64
-    for (int i = 0; i < kIn * kIn; ++i) load<kWhole>(square[i], from[i] + c, count);
-    both_ways<line, kIn, kOut>(square, result);
-#pragma GCC unroll 64
-    for (int i = 0; i < kOut * kOut; ++i) store<kWhole>(to + i * plane + c, result[i], count);
+    Floats square[Map::kFrom], result[Map::kTo];
+#pragma GCC unroll 128
+    for (int i = 0; i < Map::kFrom; ++i) load<kWhole>(square[i], from[i] + c, count);
+    Map::map(square, result);
+#pragma GCC unroll 128
+    for (int i = 0; i < Map::kTo; ++i) store<kWhole>(to + i * plane + c, result[i], count);
   });
 }
 
-/// Maps squares whose elements lie `in_plane` apart.
-template <Line line, int kIn, int kOut>
+/// Maps squares (or columns) whose elements lie `in_plane` apart.
+template <class Map>
 void map_planes(const float* from, std::int64_t in_plane, std::int64_t channels, float* to,
                 std::int64_t out_plane) {
   for_each_vector(channels, [=]<bool kWhole>(std::int64_t c, std::int64_t count) {
-    Floats square[kIn * kIn], result[kOut * kOut];
-#pragma GCC unroll 64
-    for (int i = 0; i < kIn * kIn; ++i) load<kWhole>(square[i], from + i * in_plane + c, count);
-    both_ways<line, kIn, kOut>(square, result);
-#pragma GCC unroll 64
-    for (int i = 0; i < kOut * kOut; ++i) store<kWhole>(to + i * out_plane + c, result[i], count);
+    Floats square[Map::kFrom], result[Map::kTo];
+#pragma GCC unroll 128
+    for (int i = 0; i < Map::kFrom; ++i) load<kWhole>(square[i], from + i * in_plane + c, count);
+    Map::map(square, result);
+#pragma GCC unroll 128
+    for (int i = 0; i < Map::kTo; ++i) store<kWhole>(to + i * out_plane + c, result[i], count);
   });
 }
 
-template <class Points>
+/// Maps back to a tile of which a row is kColumns wide.
+template <class Map, int kColumns>
 void map_output(const float* m, std::int64_t plane, std::int64_t channels, float* y, const OutputTile& tile,
                 const Epilogue<float>& epilogue) {
-  constexpr int kIn = Points::kReach, kOut = Points::kOutputs;
   for_each_vector(channels, [&]<bool kWhole>(std::int64_t c, std::int64_t count) {
-    Floats square[kIn * kIn], result[kOut * kOut];
-#pragma GCC unroll 64
-    for (int i = 0; i < kIn * kIn; ++i) load<kWhole>(square[i], m + i * plane + c, count);
-    both_ways<Points::output, kIn, kOut>(square, result);
+    Floats square[Map::kFrom], result[Map::kTo];
+#pragma GCC unroll 128
+    for (int i = 0; i < Map::kFrom; ++i) load<kWhole>(square[i], m + i * plane + c, count);
+    Map::map(square, result);
     for (int i = 0; i < tile.rows; ++i)
       for (int j = 0; j < tile.columns; ++j) {
         const std::int64_t at = tile.at + i * tile.row + j * tile.pixel + c;
-        store<kWhole>(y + at, finished<kWhole>(result[i * kOut + j], epilogue, at, c, count), count);
+        store<kWhole>(y + at, finished<kWhole>(result[i * kColumns + j], epilogue, at, c, count), count);
       }
   });
 }
 
 template <class Points>
 constexpr WinogradMaps make_maps() {
+  constexpr int kOutputs = Points::kOutputs, kReach = Points::kReach;
   return {Points::kName,
-          Points::kOutputs,
-          map_pixels<Points::input, Points::kReach, Points::kReach>,
-          map_output<Points>,
-          map_planes<Points::filter, 3, Points::kReach>,
-          map_pixels<Points::output_grad, Points::kOutputs, Points::kReach>,
-          map_planes<Points::filter_grad, Points::kReach, 3>};
+          kOutputs,
+          kReach,
+          kReach,
+          map_pixels<Square<Points::input, kReach, kReach>>,
+          map_output<Square<Points::output, kReach, kOutputs>, kOutputs>,
+          map_planes<Square<Points::filter, 3, kReach>>,
+          map_pixels<Square<Points::output_grad, kOutputs, kReach>>,
+          map_planes<Square<Points::filter_grad, kReach, 3>>};
 }
 
 }  // namespace

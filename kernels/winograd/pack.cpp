@@ -1,20 +1,20 @@
-// The filters, once per version of the weights: mapped, [place][panel of outputs][input][panel], or for few
+// The filters, once per version of the weights: mapped, [filter][panel of outputs][input][panel], or for few
 // tiles as they are, [vector of outputs][input][tap][vector]; zero beyond the outputs.
 #include "grapnel/kernels/common/scratch.h"
 #include "grapnel/kernels/winograd/tiles.h"
 
 namespace grapnel::kernels {
 
-bool winograd_applies(const Conv2d& p) {
-  return p.r == 3 && p.s == 3 && p.stride_h == 1 && p.stride_w == 1 && p.dil_h == 1 && p.dil_w == 1 &&
-         p.groups == 1 && p.pad_h <= 2 && p.pad_w <= 2;
+bool winograd_applies(const Conv2d& p, ConvPass pass) {
+  return p.r == 3 && p.s == 3 && p.stride_h == p.stride_w && p.dil_h == 1 && p.dil_w == 1 && p.groups == 1 &&
+         p.pad_h <= 2 && p.pad_w <= 2 && (p.stride_h == 1 || (p.stride_h == 2 && pass == ConvPass::forward));
 }
 
 std::size_t winograd_packed_size(const MicroKernel& kernel, const WinogradMaps& maps, const Conv2d& shape,
                                  ConvPass pass) {
   const WinogradShape s = winograd_shape(shape, pass);
-  return static_cast<std::size_t>(ceil_div(s.outputs, kernel.panel) * kernel.panel * maps.places() *
-                                  s.inputs);
+  return static_cast<std::size_t>(maps.filters * maps.filters * ceil_div(s.outputs, kernel.panel) *
+                                  kernel.panel * s.inputs);
 }
 
 namespace {

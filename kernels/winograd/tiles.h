@@ -11,12 +11,12 @@ namespace grapnel::kernels {
 /// A convolution as both passes see it: out (images, out_h, out_w, outputs) from in (images, in_h, in_w,
 /// inputs), dense channels last.
 struct WinogradShape {
-  std::int64_t images, in_h, in_w, inputs, out_h, out_w, outputs, pad_h, pad_w;
+  std::int64_t images, in_h, in_w, inputs, out_h, out_w, outputs, pad_h, pad_w, stride;
 };
 
 inline WinogradShape winograd_shape(const Conv2d& p, ConvPass pass) {
-  if (pass == ConvPass::forward) return {p.n, p.h, p.w, p.c, p.oh, p.ow, p.k, p.pad_h, p.pad_w};
-  return {p.n, p.oh, p.ow, p.k, p.h, p.w, p.c, 2 - p.pad_h, 2 - p.pad_w};
+  if (pass == ConvPass::forward) return {p.n, p.h, p.w, p.c, p.oh, p.ow, p.k, p.pad_h, p.pad_w, p.stride_h};
+  return {p.n, p.oh, p.ow, p.k, p.h, p.w, p.c, 2 - p.pad_h, 2 - p.pad_w, 1};
 }
 
 /// A tile: its image and its first output row and column.

@@ -63,7 +63,7 @@ class WeightGrad {
     for (std::int64_t t = tiles.begin; t < tiles.end; ++t, mapped += channels.size()) {
       const TilePlace at = grid_.at(t);
       point_to_pixels(x_ + at.image * p_.h * p_.w * p_.c + channels.begin, p_.h, p_.w, p_.c,
-                      at.row - p_.pad_h, at.column - p_.pad_w, maps_.reach(), zeros, pixels);
+                      at.row - p_.pad_h, at.column - p_.pad_w, maps_.reach, zeros, pixels);
       maps_.input(pixels, channels.size(), mapped, plane);
     }
   }
