@@ -10,9 +10,6 @@
 namespace grapnel::kernels {
 namespace {
 
-// Pixels of a row whose products are made before they are mapped back: of 64 outputs, 93 KB.
-constexpr std::int64_t kBlockPixels = 28;
-
 class RowTiles {
  public:
   RowTiles(const MicroKernel& kernel, const WinogradMaps& maps, const Conv2d& shape, float* out,
@@ -20,7 +17,6 @@ class RowTiles {
       : kernel_(kernel),
         maps_(maps),
         p_(shape),
-        panels_(ceil_div(shape.k, kernel.panel)),
         depth_(shape.s * shape.c),
         before_(std::min(shape.pad_w, reach()) * shape.c),
         middle_(std::min(shape.w, reach() - before_ / shape.c) * shape.c),
@@ -42,7 +38,7 @@ class RowTiles {
     for (std::int64_t at = rows.begin; at < rows.end; at += count) {
       count = std::min({std::int64_t{maps_.outputs}, p_.oh - at % p_.oh, rows.end - at});
       map_inputs(at / p_.oh, at % p_.oh, mapped + before_, zeros);
-      const std::int64_t blocks = ceil_div(p_.ow, kBlockPixels);
+      const std::int64_t blocks = ceil_div(p_.ow, kernel_.max_rows);
       for (std::int64_t b = 0; b < blocks; ++b)
         one_block(mapped, part_of(p_.ow, b, blocks), (at - first_row_) * p_.ow, static_cast<int>(count));
     }
@@ -61,47 +57,45 @@ class RowTiles {
     maps_.input(from, middle_, mapped, plane_);
   }
 
-  /// `count` rows of some pixels; `pixel` is the first of these rows in the output.
+  /// `count` rows of the pixels that one tile of the micro-kernel takes; `pixel` is the first of these rows
+  /// in the output. What is made of a panel stays in the first-level cache until it is mapped back.
   void one_block(const float* mapped, Range pixels, std::int64_t pixel, int count) const {
     static thread_local Scratch<float> scratch;
-    const std::int64_t row = panels_ * kernel_.panel, product_plane = pixels.size() * row;
+    const std::int64_t product_plane = pixels.size() * kernel_.panel, no_offset = 0;
     float* products = scratch.get(static_cast<std::size_t>(maps_.reach * product_plane));
-    const std::int64_t groups = ceil_div(pixels.size(), kernel_.max_rows), no_offset = 0;
     Tile tile{};
+    tile.rows = static_cast<int>(pixels.size());
     tile.segments = 1;
     tile.depth = depth_;
     tile.a_offset = &no_offset;
     tile.a_row = p_.stride_w * p_.c;
     tile.a_run = kRun * tile.a_row;
     tile.a_col = 1;
-    tile.c_row = row;
-    tile.c_run = kRun * row;
     tile.b = packed_;
-    tile.prefetch_step = ceil_div(kernel_.panel, groups);
-    for (int place = 0; place < maps_.reach; ++place)
-      for (std::int64_t p = 0; p < panels_; ++p) {
-        const std::int64_t columns = std::min<std::int64_t>(kernel_.panel, p_.k - p * kernel_.panel);
-        tile.columns = static_cast<int>(whole_vectors(kernel_, columns));
+    tile.c_row = kernel_.panel;
+    tile.c_run = kRun * kernel_.panel;
+    tile.prefetch_step = kernel_.panel;
+    for (std::int64_t channel = 0; channel < p_.k; channel += kernel_.panel) {
+      const std::int64_t columns = std::min<std::int64_t>(kernel_.panel, p_.k - channel);
+      tile.columns = static_cast<int>(whole_vectors(kernel_, columns));
+      for (int place = 0; place < maps_.reach; ++place) {
+        tile.a = mapped + place * plane_ + pixels.begin * tile.a_row;
+        tile.c = products + place * product_plane;
         tile.prefetch = tile.b + depth_ * kernel_.panel;
-        for (std::int64_t g = 0; g < groups; ++g) {
-          const Range part = part_of(pixels.size(), g, groups);
-          tile.rows = static_cast<int>(part.size());
-          tile.a = mapped + place * plane_ + (pixels.begin + part.begin) * tile.a_row;
-          tile.c = products + place * product_plane + part.begin * row + p * kernel_.panel;
-          kernel_.tile(tile);
-          tile.prefetch += tile.prefetch_step * depth_;
-        }
+        kernel_.tile(tile);
         tile.b += depth_ * kernel_.panel;
       }
-    for (std::int64_t i = 0; i < pixels.size(); ++i)
-      maps_.output(products + i * row, product_plane, p_.k, out_,
-                   {(pixel + pixels.begin + i) * p_.k, p_.ow * p_.k, p_.k, count, 1}, epilogue_);
+      const Epilogue<float> epilogue = from(epilogue_, channel, channel);
+      for (std::int64_t i = 0; i < pixels.size(); ++i)
+        maps_.output(products + i * kernel_.panel, product_plane, columns, out_ + channel,
+                     {(pixel + pixels.begin + i) * p_.k, p_.ow * p_.k, p_.k, count, 1}, epilogue);
+    }
   }
 
   const MicroKernel& kernel_;
   const WinogradMaps& maps_;
   const Conv2d p_;
-  const std::int64_t panels_, depth_;
+  const std::int64_t depth_;
   const std::int64_t before_, middle_, plane_;  // floats of a mapped row: zeros, those with a picture, all
   float* out_;
   std::int64_t first_row_;  // of all images, where `out` begins
@@ -120,7 +114,7 @@ std::size_t winograd_rows_packed_size(const MicroKernel& kernel, const WinogradM
   return static_cast<std::size_t>(maps.filters * ceil_div(p.k, kernel.panel) * kernel.panel * p.s * p.c);
 }
 
-/// To [filter][panel][column][input][panel], zero beyond the outputs.
+/// To [panel][filter][column][input][panel], zero beyond the outputs.
 void winograd_rows_pack(const MicroKernel& kernel, const WinogradMaps& maps, const Conv2d& p, float* packed,
                         const float* w, const std::int64_t* w_strides) {
   const std::int64_t width = kernel.panel, panels = ceil_div(p.k, width), depth = p.s * p.c;
@@ -133,7 +127,8 @@ void winograd_rows_pack(const MicroKernel& kernel, const WinogradMaps& maps, con
       for (std::int64_t j = 0; j < width; ++j)
         for (std::int64_t r = 0; r < kStemTaps; ++r)
           taps[r * width + j] = panel * width + j < p.k ? from[j * w_strides[0] + r * w_strides[2]] : 0.0f;
-      maps.filter(taps, width, width, packed + i * width, panels * depth * width);
+      maps.filter(taps, width, width, packed + (panel * maps.filters * depth + i % depth) * width,
+                  depth * width);
     }
   });
 }

@@ -150,7 +150,9 @@ constexpr WinogradMaps make_strided(const char* name) {
           .filters = Points::kFilters,
           .input = map_pixels<Square<Points::input, kReach, kReach>>,
           .output = map_output<Square<Points::output, kReach, kOutputs>, kOutputs>,
-          .filter = map_planes<Square<Points::filter, 3, Points::kFilters>>};
+          .filter = map_planes<Square<Points::filter, 3, Points::kFilters>>,
+          .output_grad = nullptr,
+          .filter_grad = nullptr};
 }
 
 /// Seven taps, rows only.
@@ -162,7 +164,9 @@ constexpr WinogradMaps make_stem() {
           .filters = Stem::kFilters,
           .input = map_pixels<Column<Stem::input, Stem::kReach, Stem::kReach>>,
           .output = map_output<Column<Stem::output, Stem::kReach, Stem::kOutputs>, 1>,
-          .filter = map_planes<Column<Stem::filter, Stem::kTaps, Stem::kReach>>};
+          .filter = map_planes<Column<Stem::filter, Stem::kTaps, Stem::kReach>>,
+          .output_grad = nullptr,
+          .filter_grad = nullptr};
 }
 
 }  // namespace

@@ -15,8 +15,9 @@ from torchvision.models.resnet import BasicBlock
 import formula
 
 CLASSES, SIZE, BATCHES, STEPS = 10, 64, 4, 20
-# Width -> batch and learning rate. With smaller batches or larger steps PyTorch's own float32 leaves its float64 behind.
-SETTINGS = {8: (16, 0.01), 64: (32, 0.001)}
+# Width -> batch and learning rate. With larger steps, one activation that rounding moves across zero is enough for
+# PyTorch's own float32 to leave its float64 behind; so does the wide one with smaller batches.
+SETTINGS = {8: (16, 0.001), 64: (32, 0.001)}
 
 
 def resnet18(width, classes):

@@ -21,7 +21,7 @@ struct Run {
   std::int64_t width, batch;
   double lr;
 };
-constexpr Run kNarrow{8, 16, 0.01}, kFull{64, 32, 0.001};
+constexpr Run kNarrow{8, 16, 0.001}, kFull{64, 32, 0.001};
 
 void check_training(const Run& run, DType type, double loss_error, double state_error) {
   const testing::GoldenTraining golden = testing::read_training(run.width);

@@ -15,13 +15,14 @@ using namespace grapnel;
 
 namespace {
 
-/// 3x3 convolutions of 16 and of 32 channels, which go by tiles, and one with a stride, which cannot.
+/// 3x3 convolutions of 16 and of 32 channels, which go by tiles, and one with a stride of three, which
+/// cannot.
 class SmallNet : public nn::Module {
  public:
   SmallNet()
       : first(register_module("first", std::make_shared<nn::Conv2d>(16, 32, std::pair{3, 3}, options(1)))),
         again(register_module("again", std::make_shared<nn::Conv2d>(32, 32, std::pair{3, 3}, options(1)))),
-        stride(register_module("stride", std::make_shared<nn::Conv2d>(32, 32, std::pair{3, 3}, options(2)))) {
+        stride(register_module("stride", std::make_shared<nn::Conv2d>(32, 32, std::pair{3, 3}, options(3)))) {
   }
   std::string type_name() const override { return "SmallNet"; }
 

@@ -80,7 +80,7 @@ TEST_CASE("bench --layers: a row for each call of a layer, which add up to the n
   // conv1: x (3,3,64,64), weight (4,3,7,7), y (3,4,32,32); bn1: y twice and four vectors of 4, and a counter.
   CHECK_EQ(found["layers"][0]["gflop"].get<double>(), doctest::Approx(2e-9 * 3 * 4 * 32 * 32 * 3 * 7 * 7));
   CHECK_EQ(found["layers"][0]["bytes"], 4 * (3 * 3 * 64 * 64 + 4 * 3 * 7 * 7 + 3 * 4 * 32 * 32));
-  CHECK_EQ(found["layers"][0]["kernel"], "direct");
+  CHECK_EQ(found["layers"][0]["kernel"], "winograd4rows");
   CHECK_EQ(found["layers"][1]["name"], "bn1");
   CHECK_EQ(found["layers"][1]["kernel"], "");
   CHECK_EQ(found["layers"][1]["bytes"], 4 * (2 * 3 * 4 * 32 * 32 + 4 * 4) + 8);
