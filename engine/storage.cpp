@@ -29,17 +29,28 @@ void Storage::take() const {
   data_ = fits_inline ? inline_ : take_memory(device_, bytes_);
 }
 
+std::uint64_t Storage::id() const {
+  static std::atomic<std::uint64_t> last{0};
+  std::uint64_t mine = id_.load(std::memory_order_relaxed);
+  if (mine != 0) return mine;
+  const std::uint64_t next = ++last;
+  return id_.compare_exchange_strong(mine, next, std::memory_order_relaxed) ? next : mine;
+}
+
 std::shared_ptr<Storage> Storage::derived(std::string_view key, std::size_t bytes,
-                                          const std::function<void(void* buffer)>& fill) {
+                                          const std::function<void(void* buffer)>& fill,
+                                          std::uint64_t others) {
   std::lock_guard lock(derived_mutex_);
   const std::uint64_t now = version();
-  std::erase_if(derived_, [&](const Derived& entry) { return entry.version != now; });
+  std::erase_if(derived_, [&](const Derived& entry) {
+    return entry.version != now || (entry.others != others && entry.key == key);
+  });
   for (Derived& entry : derived_) {
     if (entry.key != key) continue;
     if (!entry.buffer) {
       // Others would find a buffer that is not filled before the graph is replayed.
       if (thread_modes().capturing)
-        throw DeviceError("packed weights cannot be made while a graph is captured");
+        throw DeviceError("what is derived from weights cannot be made while a graph is captured");
       // Not from the pool: the next run of the same network would miss the block.
       auto buffer = std::make_shared<Storage>(bytes, device_);
       fill(buffer->data());
@@ -47,7 +58,8 @@ std::shared_ptr<Storage> Storage::derived(std::string_view key, std::size_t byte
     }
     return entry.buffer;
   }
-  derived_.push_back({PoolString(key), now, nullptr});
+  if (derived_.size() == kMostDerived) derived_.erase(derived_.begin());
+  derived_.push_back({PoolString(key), now, others, nullptr});
   has_derived_.store(true, std::memory_order_relaxed);
   auto buffer = make_pooled<Storage>(bytes, device_);
   fill(buffer->data());

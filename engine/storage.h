@@ -19,8 +19,8 @@ namespace grapnel {
 class Recipe;
 
 /// Bytes plus what must be shared by everybody who looks at them: the version counter that in-place
-/// operations advance, and the buffers derived from the content (packed weights), which are valid for one
-/// version.
+/// operations advance, and the buffers derived from the content (packed weights, batch norm's scale and
+/// shift), which are valid for one version.
 class Storage {
  public:
   /// Uninitialised memory, 64-byte aligned (16 up to 64 bytes), from a caching allocator. Throws Error when
@@ -60,16 +60,20 @@ class Storage {
     if (has_derived_.load(std::memory_order_relaxed)) drop_derived();
   }
 
+  /// Another number for every storage there ever was, from 1 on: addresses come again, these do not.
+  std::uint64_t id() const;
+
   /// The `bytes` bytes derived from this content under `key` (any bytes), written by `fill`. They are kept
   /// from the second time on: what is used once for each content, as packed weights are while a network
-  /// trains, takes no memory in between. Safe from several threads.
+  /// trains, takes no memory in between. What depends on other storages too has their ids in the key, and
+  /// the sum of their versions as `others`. At most 32 at a time: the oldest goes. Safe from several threads.
   std::shared_ptr<Storage> derived(std::string_view key, std::size_t bytes,
-                                   const std::function<void(void* buffer)>& fill);
+                                   const std::function<void(void* buffer)>& fill, std::uint64_t others = 0);
 
  private:
   struct Derived {
     PoolString key;
-    std::uint64_t version;
+    std::uint64_t version, others;
     std::shared_ptr<Storage> buffer;
   };
 
@@ -83,6 +87,7 @@ class Storage {
   };
 
   static constexpr std::size_t kInline = 64;
+  static constexpr std::size_t kMostDerived = 32;
 
   void take() const;
   void drop_derived();
@@ -95,6 +100,7 @@ class Storage {
   Device device_;
   std::function<void()> release_;
   std::atomic<std::uint64_t> version_{0};
+  mutable std::atomic<std::uint64_t> id_{0};  // 0: nobody has asked
   std::mutex derived_mutex_;
   PoolVector<Derived> derived_;
   std::atomic<bool> has_derived_{false};

@@ -2,6 +2,9 @@
 //   y = (x - mean) * s * weight + bias,   s = 1 / sqrt(var + eps).
 // Evaluation uses constants for mean and var, so that y is affine in x. Training uses the batch's own, and
 //   dx = s weight (dy - mean(dy) - xhat mean(dy xhat)),   xhat = (x - mean) s.
+#include <array>
+#include <bit>
+
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/elementwise.h"
@@ -76,14 +79,51 @@ struct Affine {
 };
 
 template <class T>
-Affine affine_of(const kernels::FloatKernels<T>& table, const Tensor& weight, const Tensor& bias,
-                 const Statistics& statistics, double eps) {
-  const Shape channels = statistics.mean.shape();
-  const Affine map{statistics.mean.new_empty(channels), statistics.mean.new_empty(channels)};
-  table.channel_affine(channels[0], eps, map.scale.data<T>(), map.shift.data<T>(), statistics.mean.data<T>(),
+void write_affine(const kernels::FloatKernels<T>& table, T* scale, T* shift, const Tensor& weight,
+                  const Tensor& bias, const Statistics& statistics, double eps) {
+  table.channel_affine(statistics.mean.numel(), eps, scale, shift, statistics.mean.data<T>(),
                        statistics.variance.data<T>(), weight.defined() ? weight.data<T>() : nullptr,
                        bias.defined() ? bias.data<T>() : nullptr);
+}
+
+/// Of a batch's own statistics.
+template <class T>
+Affine batch_affine(const kernels::FloatKernels<T>& table, const Tensor& weight, const Tensor& bias,
+                    const Statistics& statistics, double eps) {
+  const Shape channels = statistics.mean.shape();
+  const Affine map{statistics.mean.new_empty(channels), statistics.mean.new_empty(channels)};
+  write_affine(table, map.scale.data<T>(), map.shift.data<T>(), weight, bias, statistics, eps);
   return map;
+}
+
+/// Of running statistics: kept with the variance until one of the four changes.
+template <class T>
+Affine running_affine(const kernels::FloatKernels<T>& table, const Tensor& weight, const Tensor& bias,
+                      const Statistics& statistics, double eps) {
+  const std::int64_t channels = statistics.mean.numel();
+  const std::int64_t shift_at = (channels + 15) / 16 * 16;  // as aligned as the scale
+  std::array<std::uint64_t, 9> key{static_cast<std::uint64_t>(channels), std::bit_cast<std::uint64_t>(eps),
+                                   static_cast<std::uint64_t>(statistics.variance.storage_offset())};
+  std::uint64_t versions = 0;
+  std::size_t at = 3;
+  for (const Tensor* other : {&statistics.mean, &weight, &bias}) {
+    if (other->defined()) {
+      key[at] = other->storage()->id();
+      key[at + 1] = static_cast<std::uint64_t>(other->storage_offset());
+      versions += other->version();
+    }
+    at += 2;
+  }
+  const auto fill = [&](void* buffer) {
+    T* scale = static_cast<T*>(buffer);
+    write_affine(table, scale, scale + shift_at, weight, bias, statistics, eps);
+  };
+  const std::shared_ptr<Storage> kept = statistics.variance.storage()->derived(
+      {reinterpret_cast<const char*>(key.data()), sizeof(key)},
+      static_cast<std::size_t>(shift_at + channels) * sizeof(T), std::ref(fill), versions);
+  const DType type = statistics.variance.dtype();
+  return {Tensor::view_of(kept, 0, {channels}, {1}, type),
+          Tensor::view_of(kept, shift_at, {channels}, {1}, type)};
 }
 
 /// dx = s weight dy, of evaluation.
@@ -94,7 +134,7 @@ Tensor evaluation_input_grad(const Tensor& dy, const Tensor& weight, const Stati
     return dy * (weight.defined() ? s * per_channel(weight) : s);
   }
   return dispatch("batch_norm", dy, [&]<class T>(const kernels::FloatKernels<T>& table) {
-    return followed(dy, {Step::Kind::scale, affine_of(table, weight, {}, statistics, eps).scale});
+    return followed(dy, {Step::Kind::scale, running_affine(table, weight, {}, statistics, eps).scale});
   });
 }
 
@@ -142,7 +182,8 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
         update_running(table, running_var, statistics.variance, momentum,
                        static_cast<double>(rows) / static_cast<double>(rows - 1));
     }
-    auto [scale, shift] = affine_of(table, weight, bias, statistics, eps);
+    auto [scale, shift] = training ? batch_affine(table, weight, bias, statistics, eps)
+                                   : running_affine(table, weight, bias, statistics, eps);
     y = followed(x, {Step::Kind::affine, std::move(scale), std::move(shift)});
   });
   const bool keep_x = training || should_record({weight, bias});

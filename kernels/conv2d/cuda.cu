@@ -1,7 +1,7 @@
 // Convolutions and their gradients on a GPU as matrix products (sources.cuh), with what follows them.
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/common/epilogue.cuh"
-#include "grapnel/kernels/conv2d/hopper.cuh"
+#include "grapnel/kernels/conv2d/hopper_weight_grad.cuh"
 #include "grapnel/kernels/conv2d/sources.cuh"
 #include "grapnel/kernels/gemm/multiply.cuh"
 
@@ -66,8 +66,10 @@ void with_width(const ConvShape& p, std::initializer_list<const float*> operands
 }
 
 const char* variant(const Conv2d& p, ConvPass pass) {
-  if (!runs_on_hopper(p, pass, precision())) return "implicit_gemm";
-  return precision() == Precision::tf32 ? "hopper_tf32" : "hopper_bf16";
+  const Precision mode = precision();
+  const bool hopper =
+      pass == ConvPass::weight_grad ? weight_grad_runs_on_hopper(p, mode) : runs_on_hopper(p, pass, mode);
+  return !hopper ? "implicit_gemm" : mode == Precision::tf32 ? "hopper_tf32" : "hopper_bf16";
 }
 
 /// For all variants, of which hopper_bf16 fills half.
@@ -133,6 +135,10 @@ void weight_grad(const Conv2d& conv, float* dw, const float* x, const float* dy)
   const ConvShape p = conv_shape(conv);
   const ProductSizes sizes{p.groups, p.k_group, p.r * p.s * p.c_group, p.n * p.oh * p.ow, 1};
   if (sizes.m == 0 || sizes.n == 0) return;
+  const Precision mode = precision();
+  if (weight_grad_runs_on_hopper(conv, mode))
+    return mode == Precision::tf32 ? weight_grad_on_hopper<float>(conv, dw, x, dy)
+                                   : weight_grad_on_hopper<device::BFloat16>(conv, dw, x, dy);
   with_width(p, {x, dy}, [&]<int width>() {
     run_precisely<64>("conv2d_weight_grad", sizes, GradientsByChannel<width>{dy, p},
                       PatchesByTap<width>{x, p}, StoreWeight{dw, p});

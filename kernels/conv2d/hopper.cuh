@@ -23,10 +23,10 @@ inline Conv2d as_forward(const Conv2d& p, ConvPass pass) {
   return result;
 }
 
-/// Whether a pass is made by these kernels: in TF32 or bfloat16, where tensor maps can describe it, and where
+/// Whether one of the two is made by these kernels: in TF32 or bfloat16, where tensor maps can describe it, and where
 /// at least half of a step and of the narrowest tile is not zeros.
 inline bool runs_on_hopper(const Conv2d& conv, ConvPass pass, Precision precision) {
-  if (precision == Precision::fp32 || pass == ConvPass::weight_grad || conv.groups != 1) return false;
+  if (precision == Precision::fp32 || conv.groups != 1) return false;
   if (pass == ConvPass::input_grad && (conv.stride_h != 1 || conv.stride_w != 1)) return false;
   const Conv2d p = as_forward(conv, pass);
   const std::int64_t piece = precision == Precision::tf32 ? 4 : 8;  // channels in 16 bytes

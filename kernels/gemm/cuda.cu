@@ -5,6 +5,7 @@
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/gemm/hopper.cuh"
 #include "grapnel/kernels/gemm/strided.cuh"
+#include "grapnel/kernels/gemm/thin.cuh"
 
 namespace grapnel::kernels {
 namespace {
@@ -21,6 +22,12 @@ void with_source(const float* data, int rows, int k, std::int64_t row_stride, st
     use(Strided<false, 4>{data, row_stride, k_stride, rows});
   else
     use(Strided<true, 1>{data, row_stride, k_stride, rows});
+}
+
+/// Whether both operands lie as a product with few rows wants them.
+bool is_thin(const Gemm& s, const float* a, const float* b) {
+  return s.m <= kMostThinRows && s.a_col == 1 && s.b_row == 1 && s.k % 4 == 0 &&
+         (s.m == 1 || s.a_row % 4 == 0) && (s.n == 1 || s.b_col % 4 == 0) && aligned_for_four({a, b});
 }
 
 /// Whether the kernel for Hopper makes it: in TF32 or bfloat16, both operands along k, in rows of whole
@@ -53,6 +60,7 @@ void gemm(const Gemm& s, float* c, const float* a, const float* b, const float* 
   const int m = static_cast<int>(s.m), n = static_cast<int>(s.n), k = static_cast<int>(s.k);
   if (m == 0 || n == 0) return;
   const StoreSum output{c, bias, s.c_row};
+  if (is_thin(s, a, b)) return run_thin_product("gemm", m, n, k, a, s.a_row, b, s.b_col, output);
   const Precision mode = precision();
   if (runs_on_hopper(s, mode))
     return mode == Precision::tf32 ? multiply_on_hopper<float>(s, a, b, output)

@@ -134,6 +134,27 @@ TEST_CASE("gemm: operands transposed, with gaps, apart, and not aligned") {
   cuda_host::check_close(c.values(), expected_of(o, false), 4);
 }
 
+TEST_CASE("gemm: few rows, in float32 whatever the precision") {
+  in_every_precision([](Precision) {
+    for (const std::int64_t m : {1, 2, 4, 5, 8})
+      for (const auto& [n, k] : {std::pair{1, 4}, {7, 132}, {33, 128}, {2049, 12}, {9, 0}})
+        for (const Lies a : {Lies::by_rows, Lies::with_gaps}) {
+          Operands o = operands(m, n, k, a, Lies::by_columns);
+          if (a == Lies::with_gaps) {
+            o.shape.a_row = k + 8;
+            o.a = cuda_host::numbers(static_cast<std::size_t>(m * (k + 8)), 1);
+          }
+          check(o, n % 2 == 1);
+        }
+  });
+  kernels::set_precision(Precision::bf16);
+  Operands o = operands(3, 5, 256, Lies::by_rows, Lies::by_columns);
+  for (auto* values : {&o.a, &o.b})
+    for (float& value : *values) value = std::sin(100 * value);
+  check(o, true);
+  kernels::set_precision(Precision::fp32);
+}
+
 TEST_CASE("gemm: tiles of 128 x 128 and 128 x 64, which the table takes for large products only") {
   const Operands o = operands(130, 132, 20, Lies::by_rows, Lies::by_columns);
   Operands turned = o;

@@ -18,7 +18,8 @@ bool by_hopper(const Conv2d& p, ConvPass pass) {
 
 /// Those that are made by these kernels.
 Passes passes_of(const Conv2d& p) {
-  return {by_hopper(p, ConvPass::forward), by_hopper(p, ConvPass::input_grad), false};
+  return {by_hopper(p, ConvPass::forward), by_hopper(p, ConvPass::input_grad),
+          by_hopper(p, ConvPass::weight_grad)};
 }
 Results run_there(const Conv2d& p, const Data& d, unsigned parts = 0, bool last = false) {
   return run(p, d, parts, last, passes_of(p));
@@ -58,6 +59,34 @@ TEST_CASE("Hopper, conv2d: both passes of all shapes") {
   });
 }
 
+TEST_CASE("Hopper, conv2d: the weight gradient, with and without what serves two pictures as border") {
+  Conv2d wide = shape_of(2, 32, 11, 6, 64, {2, 1, 0});
+  wide.s = 4, wide.stride_w = 3, wide.pad_w = 2;
+  wide.ow = (wide.w + 2 * wide.pad_w - wide.s) / wide.stride_w + 1;
+  const Conv2d shapes[] = {
+      shape_of(3, 32, 5, 7, 64, {3, 1, 1}),       // one border between two pictures
+      shape_of(1, 40, 9, 8, 130, {3, 2, 1}),      // four phases; channels and filters beyond a tile
+      shape_of(2, 32, 8, 9, 64, {3, 1, 0}),       // no border at all
+      shape_of(2, 66, 4, 5, 64, {1}),             // one tap; tiles of 128 channels, not of fours
+      shape_of(2, 32, 9, 6, 64, {1, 2}),          // pixels that nobody reads
+      shape_of(2, 32, 7, 6, 64, {1, 1, 1}),       // y is larger than x
+      shape_of(1, 32, 13, 12, 64, {3, 1, 2, 2}),  // taps apart
+      shape_of(1, 32, 17, 18, 64, {3, 4, 0}),     // a stride larger than the filter
+      wide,
+      shape_of(5, 32, 16, 12, 64, {3, 1, 1}),  // sums in parts
+  };
+  on_tensor_cores([&](Precision) {
+    for (const Conv2d& p : shapes) {
+      CAPTURE(p.h);
+      CAPTURE(p.stride_w);
+      REQUIRE(by_hopper(p, ConvPass::weight_grad));
+      const Passes passes{false, false, true};
+      const Data d = data_for(p);
+      check_same(run(p, d, 0, false, passes), expected_of(p, d, 0, false, passes));
+    }
+  });
+}
+
 TEST_CASE("Hopper, conv2d: each part of an epilogue, and all, of a sum in one part and in many") {
   const Conv2d p = shape_of(1, 32, 3, 5, 40, {1}), deep = shape_of(1, 512, 1, 3, 33, {1});
   on_tensor_cores([&](Precision) {
@@ -68,16 +97,19 @@ TEST_CASE("Hopper, conv2d: each part of an epilogue, and all, of a sum in one pa
 
 TEST_CASE(
     "Hopper, conv2d: any numbers are rounded as the mode says, then summed exactly; the same bits twice") {
-  const Conv2d p = shape_of(1, 64, 5, 6, 72, {3, 1, 1});
+  const Conv2d p = shape_of(1, 64, 9, 10, 72, {3, 1, 1});
   const Data d = any_data_for(p);
   on_tensor_cores([&](Precision precision) {
+    REQUIRE(by_hopper(p, ConvPass::weight_grad));
     const Data rounded{rounded_to(d.x, precision), rounded_to(d.w, precision), rounded_to(d.dy, precision)};
     const Results got = run_there(p, d), expected = expected_there(p, rounded);
     check_close(got.y, expected.y, 16);
     check_close(got.dx, expected.dx, 16);
+    check_close(got.dw, expected.dw, 16);
     const Results again = run_there(p, d);
     CHECK(got.y == again.y);
     CHECK(got.dx == again.dx);
+    CHECK(got.dw == again.dw);
   });
 }
 
@@ -123,9 +155,19 @@ TEST_CASE("Hopper, conv2d: which passes run there") {
   CHECK(variant(p, ConvPass::forward) == "implicit_gemm");
   on_tensor_cores([&](Precision precision) {
     const bool tf32 = precision == Precision::tf32;
-    for (const ConvPass pass : {ConvPass::forward, ConvPass::input_grad})
+    for (const ConvPass pass : {ConvPass::forward, ConvPass::input_grad, ConvPass::weight_grad})
       CHECK(variant(p, pass) == (tf32 ? "hopper_tf32" : "hopper_bf16"));
-    CHECK_FALSE(by_hopper(p, ConvPass::weight_grad));
+    const auto weights = [&](Index c, Index k, Window window) {
+      return by_hopper(shape_of(1, c, 40, 40, k, window), ConvPass::weight_grad);
+    };
+    CHECK(weights(33, 65, {3, 2, 1}));
+    CHECK_FALSE(weights(31, 64, {3}));
+    CHECK_FALSE(weights(32, 63, {3}));
+    CHECK_FALSE(weights(64, 64, {3, 1, 1, 1, 2}));
+    CHECK(weights(64, 64, {3, 1, 1, 2}));
+    CHECK_FALSE(weights(64, 64, {3, 2, 1, 2}));
+    CHECK(weights(64, 64, {11}));
+    CHECK_FALSE(weights(64, 64, {27}));  // more zeros than pixels
     const auto forward = [](Index c, Index k, Window window) {
       return by_hopper(shape_of(1, c, 400, 400, k, window), ConvPass::forward);
     };

@@ -39,17 +39,15 @@ class Variant:
     fold: int = 200  # clocks for every 8 steps, in which sums are added to those before
     whole_waves: bool = False  # a long sum is split as suits the multiprocessors, not by the rule of the code
     bf16_stored: bool = False  # activations are bfloat16 in memory; else converted before each product
-    wgrad: bool = False  # weight gradients run here, too
+    flat: bool = True  # weight gradients lay pixels behind one another first; else both operands lie as they come
     phases: bool = False  # strided input gradients, too, without the taps that are zeros
     any_channels: bool = False  # 3 channels, too, as if they were a whole step
     padded_stem: bool = False  # 3 channels are padded to 4 before the tiled kernels
-    thin: bool = False  # a linear layer on a few rows reads its weights at memory's speed
-    kept_map: bool = False  # batch norm's scale and shift are kept between inferences
 
 
 TILED = Variant("tiled", wgmma=False)  # kernels/gemm/tiled.cuh
 HOPPER = Variant("sm_90a")  # kernels/gemm/hopper.cuh
-CUDNN = Variant("cuDNN-like", widths=(64, 128, 256), together=2, ends=1500, fold=0, whole_waves=True, bf16_stored=True, wgrad=True,
+CUDNN = Variant("cuDNN-like", widths=(64, 128, 256), together=2, ends=1500, fold=0, whole_waves=True, bf16_stored=True, flat=False,
                 phases=True, any_channels=True)
 
 
@@ -169,16 +167,24 @@ def conv(variant, precision, layer, batch, which="forward", more=0):
     m, n, c, read = {"forward": (pixels_out, layer.k, layer.c, x), "dgrad": (pixels_in, layer.c, layer.k, y),
                      "wgrad": (layer.k, taps * layer.c, pixels_out, x + y)}[which]
     linear, strided = layer.kind == "linear", layer.stride > 1 and which == "dgrad"
-    if linear and which == "forward" and batch < 64 and variant.thin:
-        return [stream(x + y + w)]
+    if linear and which == "forward" and batch <= 8:
+        return [stream(x + y + w)]  # thin.cuh
     fits = (c >= (16 if precision == "tf32" else 32) and n >= 32 or variant.any_channels) and (not strided or variant.phases)
-    if which == "wgrad" or linear and which == "dgrad":
-        fits = fits and variant.wgrad
+    if variant.flat and which == "wgrad":
+        fits = not linear and layer.c >= 32 and layer.k >= 64
+    if variant.flat and linear and which == "dgrad":
+        fits = False
     if linear:
         fits = fits and m >= 64 and n >= 64
     if not (fits and variant.wgmma and precision != "fp32"):
         k, wide = (pixels_out, 128 if linear else 64) if which == "wgrad" else (taps * c, 128)
         return before + tiled(precision, m, n, k, 4 if layer.c % 4 == 0 else 1, wide, w, x + y + more)
+    if variant.flat and which == "wgrad":
+        flat, planes = batch * (layer.out + (layer.r > 1)) ** 2, min(layer.stride, layer.r) ** 2
+        piece, wide = 2 if precision == "bf16" else 4, 64 if layer.c <= 64 else 128
+        laid = [stream(y + piece * flat * layer.k)] + [stream(x / layer.stride ** 2 + piece * flat * layer.c)] * planes
+        return laid + on_wgmma(variant, precision, m, taps * up(layer.c, wide) * wide, 1, flat, w,
+                               piece * flat * (layer.k + planes * layer.c))
     if precision == "bf16" and not variant.bf16_stored:
         before.append(stream(1.5 * (read + (w if linear else 0))))
         x, y, w = x - read / 2 if which != "dgrad" else x, y - read / 2 if which == "dgrad" else y, w / 2
@@ -195,8 +201,6 @@ def infer(variant, precision, net, batch):
         y = size * batch * layer.out ** 2 * layer.k
         if layer.kind in ("conv", "linear"):
             times = conv(variant, precision, layer, batch, more=y if layer.residual else 0)
-            if layer.kind == "conv" and net != "vgg16" and not variant.kept_map:
-                times = [stream(6 * 4 * layer.k)] + times  # batch norm's scale and shift
         else:
             times = [stream(y + size * batch * layer.size ** 2 * layer.c)]
         result.append((layer, times))

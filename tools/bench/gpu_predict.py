@@ -16,11 +16,10 @@ from gpu_model import CUDNN, GAP, HOPPER, HOST, NETS, PASSES, PRECISIONS, TILED,
 MULTIPLY_ADDS = {"resnet18": 1.814, "resnet34": 3.664, "vgg16": 15.470}  # G
 
 CHANGES = {
-    "weight gradients on wgmma": {"wgrad": True}, "strided input gradients by phases, on wgmma": {"phases": True},
+    "strided input gradients by phases, on wgmma": {"phases": True},
     "bfloat16 in memory": {"bf16_stored": True}, "3 channels padded to 4": {"padded_stem": True},
     "tiles up to 256 wide, clusters of 2": {"widths": (64, 128, 256), "together": 2},
-    "persistent: tiles end while others multiply": {"ends": 1500, "fold": 0}, "splits in whole waves": {"whole_waves": True},
-    "linear layers on few rows as streams": {"thin": True}, "batch norm's scale and shift kept": {"kept_map": True}}
+    "persistent: tiles end while others multiply": {"ends": 1500, "fold": 0}, "splits in whole waves": {"whole_waves": True}}
 
 ASSUMPTIONS = """\
 132 multiprocessors at 1755 MHz; 51.7, 410 and 791 TFLOP/s for float32, TF32 and bfloat16 and 3.0 TB/s of memory, all measured;
