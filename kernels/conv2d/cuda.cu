@@ -78,17 +78,15 @@ std::size_t packed_size(const Conv2d& p, ConvPass) {
 }
 
 void pack(const Conv2d& conv, ConvPass pass, float* packed, const float* w, const Index* strides) {
+  constexpr const char* kName = "conv2d's weights";
   const Precision mode = precision();
-  const auto run = [&](auto kernel, auto* to) {
-    launch_each("conv2d's weights", static_cast<Index>(packed_size(conv, pass)), kernel, conv_shape(conv),
-                pass == ConvPass::forward, to, w, strides[0], strides[1], strides[2], strides[3]);
-  };
   if (!runs_on_hopper(conv, pass, mode))
-    run(pack_kernel, packed);
+    launch_each(kName, static_cast<Index>(packed_size(conv, pass)), pack_kernel, conv_shape(conv),
+                pass == ConvPass::forward, packed, w, strides[0], strides[1], strides[2], strides[3]);
   else if (mode == Precision::tf32)
-    run(pack_rows_kernel<float>, packed);
+    pack_for_hopper(kName, conv, pass, packed, w, strides);
   else
-    run(pack_rows_kernel<device::BFloat16>, reinterpret_cast<device::BFloat16*>(packed));
+    pack_for_hopper(kName, conv, pass, reinterpret_cast<device::BFloat16*>(packed), w, strides);
 }
 
 /// True, and done, if the pass runs on Hopper.
@@ -96,11 +94,10 @@ bool convolved_on_hopper(const char* name, const Conv2d& conv, ConvPass pass, co
                          const float* packed, const StoreFinished& output) {
   const Precision mode = precision();
   if (!runs_on_hopper(conv, pass, mode)) return false;
-  const Conv2d p = as_forward(conv, pass);
   if (mode == Precision::tf32)
-    convolve_on_hopper<float>(name, p, from, packed, output);
+    pass_on_hopper(name, conv, pass, from, packed, output);
   else
-    convolve_on_hopper<device::BFloat16>(name, p, from, packed, output);
+    pass_on_hopper(name, conv, pass, from, reinterpret_cast<const device::BFloat16*>(packed), output);
   return true;
 }
 

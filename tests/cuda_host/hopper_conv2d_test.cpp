@@ -87,6 +87,32 @@ TEST_CASE("Hopper, conv2d: the weight gradient, with and without what serves two
   });
 }
 
+TEST_CASE("Hopper, conv2d: the input's gradient by phases") {
+  Conv2d wide = shape_of(2, 32, 11, 6, 64, {2, 1, 0});
+  wide.s = 4, wide.stride_w = 3, wide.pad_w = 2;
+  wide.ow = (wide.w + 2 * wide.pad_w - wide.s) / wide.stride_w + 1;
+  const Conv2d shapes[] = {
+      shape_of(2, 33, 9, 8, 32, {3, 2, 1}),       // of one tap, two, two and four
+      shape_of(1, 32, 7, 6, 40, {1, 2}),          // of one tap and of none
+      shape_of(1, 70, 12, 11, 32, {3, 3, 0}),     // pixels behind the last that is read
+      shape_of(1, 32, 13, 12, 32, {3, 2, 2, 2}),  // taps and pixels two apart: phases of all taps and of none
+      shape_of(1, 32, 13, 14, 32, {3, 2, 1, 3}),
+      shape_of(1, 32, 1, 5, 32, {3, 2, 1}),  // phases without a row
+      wide,
+  };
+  on_tensor_cores([&](Precision) {
+    for (const Conv2d& p : shapes) {
+      CAPTURE(p.h);
+      CAPTURE(p.stride_w);
+      REQUIRE(by_hopper(p, ConvPass::input_grad));
+      const Passes passes{false, true, false};
+      const Data d = data_for(p);
+      for (const unsigned parts : {0u, kAllParts})
+        check_same(run(p, d, parts, parts == 0, passes), expected_of(p, d, parts, parts == 0, passes));
+    }
+  });
+}
+
 TEST_CASE("Hopper, conv2d: each part of an epilogue, and all, of a sum in one part and in many") {
   const Conv2d p = shape_of(1, 32, 3, 5, 40, {1}), deep = shape_of(1, 512, 1, 3, 33, {1});
   on_tensor_cores([&](Precision) {
@@ -183,7 +209,8 @@ TEST_CASE("Hopper, conv2d: which passes run there") {
     CHECK_FALSE(forward(64, 64, {2, 1, 0, 129}));
     CHECK(forward(64, 64, {3, 1, 127, 127}));
     CHECK_FALSE(forward(64, 64, {3, 1, 128, 128}));  // an upper corner of 128 - 256, an offset of 256
-    CHECK_FALSE(by_hopper(shape_of(2, 64, 8, 8, 64, {3, 2, 1}), ConvPass::input_grad));
+    CHECK(by_hopper(shape_of(2, 64, 8, 8, 64, {3, 2, 1}), ConvPass::input_grad));
+    CHECK_FALSE(by_hopper(shape_of(2, 64, 200, 8, 64, {3, 1, 129}), ConvPass::input_grad));
   });
 }
 

@@ -40,15 +40,13 @@ class Variant:
     whole_waves: bool = False  # a long sum is split as suits the multiprocessors, not by the rule of the code
     bf16_stored: bool = False  # activations are bfloat16 in memory; else converted before each product
     flat: bool = True  # weight gradients lay pixels behind one another first; else both operands lie as they come
-    phases: bool = False  # strided input gradients, too, without the taps that are zeros
     any_channels: bool = False  # 3 channels, too, as if they were a whole step
     padded_stem: bool = False  # 3 channels are padded to 4 before the tiled kernels
 
 
 TILED = Variant("tiled", wgmma=False)  # kernels/gemm/tiled.cuh
 HOPPER = Variant("sm_90a")  # kernels/gemm/hopper.cuh
-CUDNN = Variant("cuDNN-like", widths=(64, 128, 256), together=2, ends=1500, fold=0, whole_waves=True, bf16_stored=True, flat=False,
-                phases=True, any_channels=True)
+CUDNN = Variant("cuDNN-like", widths=(64, 128, 256), together=2, ends=1500, fold=0, whole_waves=True, bf16_stored=True, flat=False, any_channels=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +167,7 @@ def conv(variant, precision, layer, batch, which="forward", more=0):
     linear, strided = layer.kind == "linear", layer.stride > 1 and which == "dgrad"
     if linear and which == "forward" and batch <= 8:
         return [stream(x + y + w)]  # thin.cuh
-    fits = (c >= (16 if precision == "tf32" else 32) and n >= 32 or variant.any_channels) and (not strided or variant.phases)
+    fits = (c >= (16 if precision == "tf32" else 32) and n >= 32 or variant.any_channels)
     if variant.flat and which == "wgrad":
         fits = not linear and layer.c >= 32 and layer.k >= 64
     if variant.flat and linear and which == "dgrad":
@@ -190,7 +188,10 @@ def conv(variant, precision, layer, batch, which="forward", more=0):
         x, y, w = x - read / 2 if which != "dgrad" else x, y - read / 2 if which == "dgrad" else y, w / 2
     if which == "wgrad":
         return before + on_wgmma(variant, precision, m, n, 1, c, w, x + y + more, half=precision == "tf32")
-    return before + on_wgmma(variant, precision, m, n, math.ceil(taps / layer.stride ** 2) if strided else taps, c, w, x + y + more)
+    if strided:  # by phases, a launch each
+        before += [START] * (layer.stride ** 2 - 1)
+        taps = math.ceil(taps / layer.stride ** 2)
+    return before + on_wgmma(variant, precision, m, n, taps, c, w, x + y + more)
 
 
 def infer(variant, precision, net, batch):

@@ -16,7 +16,6 @@ from gpu_model import CUDNN, GAP, HOPPER, HOST, NETS, PASSES, PRECISIONS, TILED,
 MULTIPLY_ADDS = {"resnet18": 1.814, "resnet34": 3.664, "vgg16": 15.470}  # G
 
 CHANGES = {
-    "strided input gradients by phases, on wgmma": {"phases": True},
     "bfloat16 in memory": {"bf16_stored": True}, "3 channels padded to 4": {"padded_stem": True},
     "tiles up to 256 wide, clusters of 2": {"widths": (64, 128, 256), "together": 2},
     "persistent: tiles end while others multiply": {"ends": 1500, "fold": 0}, "splits in whole waves": {"whole_waves": True}}
