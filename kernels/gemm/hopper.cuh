@@ -188,13 +188,26 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
   in_fours ? deliver_all.template operator()<4>() : deliver_all.template operator()<1>();
 }
 
+/// Among how many blocks each tile's sum is split, at most `most`: what ends first if 132 multiprocessors
+/// make a block each at a time. Counted in steps: a block takes 6 more than it multiplies, 10 if it leaves a
+/// part of a sum, and the second kernel 4, and 1 for each 24 parts. Numbers of the model in tools/bench.
+inline int splits_for(std::int64_t tiles, int steps, int most) {
+  const auto cost = [&](std::int64_t splits) {
+    const std::int64_t waves = (tiles * splits + 131) / 132, multiplied = (steps + splits - 1) / splits;
+    return splits == 1 ? waves * (multiplied + 6) : waves * (multiplied + 10) + 4 + tiles * splits / 24;
+  };
+  int best = 1;
+  for (int splits = 2; splits <= std::min(most, 128); ++splits)
+    if (cost(splits) < cost(best)) best = splits;
+  return best;
+}
+
 /// Runs one product (s.groups is 1) of T, whose s.k counts steps, in tiles kN wide.
 template <class T, int kN, class A, class B, class Output>
 void run_hopper_product(const char* name, ProductSizes s, const A& a, const B& b, const Output& output) {
   const std::int64_t tiles = static_cast<std::int64_t>(tiles_for(s.m, kHopperRows)) * tiles_for(s.n, kN);
-  // A block for each of about 128 multiprocessors, and no fewer than 256 terms in a block.
-  constexpr int kFewest = 256 / kHopperDepth<T>;
-  s.splits = std::clamp(static_cast<int>((127 + tiles) / tiles), 1, std::max(1, s.k / kFewest));
+  constexpr int kFewest = 256 / kHopperDepth<T>;  // no fewer than 256 terms in a block
+  s.splits = splits_for(tiles, s.k, s.k / kFewest);
   run_split(name, s, output, [&](float* partial) {
     device::launch(name, {static_cast<unsigned>(tiles * s.splits)}, {kHopperThreads},
                    HopperStages<kN>::kAllBytes, hopper_product_kernel<T, kN, A, B, Output>, s, a, b, output,

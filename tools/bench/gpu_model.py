@@ -133,6 +133,14 @@ def tiled(precision, m, n, k, width, wide, weights, activations):
     return run_split(blocks, splits, steps * clocks + 3000 / resident, through_l2, weights, activations, m * n)
 
 
+def splits_for(tiles, steps, most):
+    """The rule of hopper.cuh."""
+    def cost(splits):
+        more = splits > 1
+        return up(tiles * splits, 132) * (up(steps, splits) + (10 if more else 6)) + (4 + tiles * splits // 24 if more else 0)
+    return min(range(1, min(most, 128) + 1), key=cost)
+
+
 def on_wgmma(variant, precision, m, n, taps, c, weights, activations, half=False):
     """run_hopper_product in the width of the code, or for more than 128 columns in the better of two. `half`: TF32 wants its
     operands along k, so its weight gradient has half the rate."""
@@ -146,7 +154,7 @@ def on_wgmma(variant, precision, m, n, taps, c, weights, activations, half=False
         # Two warpgroups, 4 times a step, read 64 rows and all columns of 32 bytes; copies write a stage.
         shared = (8 * 32 * (64 + width) + 128 * (128 + width)) / SHARED
         fetched = tiles * steps * 128 * (128 + width) * (1 + 1 / variant.together) / 2
-        for splits in range(1, min(most, 128) + 1) if variant.whole_waves else [min((127 + tiles) // tiles, most)]:
+        for splits in range(1, min(most, 128) + 1) if variant.whole_waves else [splits_for(tiles, steps, most)]:
             clocks = up(steps, splits) * (max(multiply, shared) + variant.fold / 8) + variant.ends
             times = run_split(tiles * splits, splits, clocks, fetched, weights, activations, m * n)
             best = times if best is None or sum(times) < sum(best) else best
