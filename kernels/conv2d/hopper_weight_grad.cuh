@@ -88,7 +88,7 @@ inline constexpr int kFlatPixels = 64, kFlatChannels = 32;
 /// Dense pictures (N, H, W, C) as one plane, flat: pixel (i, j) is the one at (i, j) * stride + first.
 struct FlatPlane {
   Divisor rows, columns;  // flat
-  int h, w, c, out_rows, out_columns, stride_h, stride_w, first_h, first_w;
+  int h, w, c, stride_h, stride_w, first_h, first_w;
 };
 
 /// flat (C, pitch) = T of pictures, zeros where they have no pixel; through shared memory, channels behind
@@ -108,7 +108,7 @@ lay_flat_kernel(FlatPlane p, std::int64_t pixels, std::int64_t pitch, device::Gl
     if (first + i < pixels && first_channel + mine < p.c) {
       const Pixel at = pixel_of(static_cast<int>(first + i), p.rows, p.columns);
       const int h = at.h * p.stride_h + p.first_h, w = at.w * p.stride_w + p.first_w;
-      if (at.h < p.out_rows && at.w < p.out_columns && h >= 0 && h < p.h && w >= 0 && w < p.w)
+      if (h >= 0 && h < p.h && w >= 0 && w < p.w)
         value = load(pictures, ((std::int64_t{at.n} * p.h + h) * p.w + w) * p.c + first_channel + mine);
     }
     store(tile, i * kPitch + mine, value);
@@ -163,12 +163,11 @@ void weight_grad_on_hopper(const Conv2d& conv, float* dw, const float* x, const 
                    {kBlockThreads}, sizeof(float) * kFlatPixels * (kFlatChannels + 1), lay_flat_kernel<T>,
                    plane, pixels, pitch, to, from);
   };
-  lay_flat(dy_flat, dy, {h.length(), w.length(), p.oh, p.ow, p.k, p.oh, p.ow, 1, 1, 0, 0});
+  lay_flat(dy_flat, dy, {h.length(), w.length(), p.oh, p.ow, p.k, 1, 1, 0, 0});
   for (int i = 0; i < h.planes(); ++i)
     for (int j = 0; j < w.planes(); ++j)
       lay_flat(x_flat + (std::int64_t{i} * w.planes() + j) * conv.c * pitch, x,
-               {h.length(), w.length(), p.h, p.w, p.c, h.length(), w.length(), h.stride, w.stride, h.first(i),
-                w.first(j)});
+               {h.length(), w.length(), p.h, p.w, p.c, h.stride, w.stride, h.first(i), w.first(j)});
 
   const auto run = [&]<int kN>() {
     const int padded = tiles_for(p.c, kN) * kN, taps = p.r * p.s;
