@@ -41,6 +41,14 @@ Conv2d uneven() {
   return p;
 }
 
+/// Taps and strides differ in height and width.
+Conv2d oblong() {
+  Conv2d p = shape_of(2, 32, 11, 6, 64, {2, 1, 0});
+  p.s = 4, p.stride_w = 3, p.pad_w = 2;
+  p.ow = (p.w + 2 * p.pad_w - p.s) / p.stride_w + 1;
+  return p;
+}
+
 }  // namespace
 
 TEST_CASE("Hopper, conv2d: both passes of all shapes") {
@@ -60,9 +68,6 @@ TEST_CASE("Hopper, conv2d: both passes of all shapes") {
 }
 
 TEST_CASE("Hopper, conv2d: the weight gradient, with and without what serves two pictures as border") {
-  Conv2d wide = shape_of(2, 32, 11, 6, 64, {2, 1, 0});
-  wide.s = 4, wide.stride_w = 3, wide.pad_w = 2;
-  wide.ow = (wide.w + 2 * wide.pad_w - wide.s) / wide.stride_w + 1;
   const Conv2d shapes[] = {
       shape_of(3, 32, 5, 7, 64, {3, 1, 1}),       // one border between two pictures
       shape_of(1, 40, 9, 8, 130, {3, 2, 1}),      // four phases; channels and filters beyond a tile
@@ -72,7 +77,7 @@ TEST_CASE("Hopper, conv2d: the weight gradient, with and without what serves two
       shape_of(2, 32, 7, 6, 64, {1, 1, 1}),       // y is larger than x
       shape_of(1, 32, 13, 12, 64, {3, 1, 2, 2}),  // taps apart
       shape_of(1, 32, 17, 18, 64, {3, 4, 0}),     // a stride larger than the filter
-      wide,
+      oblong(),
       shape_of(5, 32, 16, 12, 64, {3, 1, 1}),  // sums in parts
   };
   on_tensor_cores([&](Precision) {
@@ -88,9 +93,6 @@ TEST_CASE("Hopper, conv2d: the weight gradient, with and without what serves two
 }
 
 TEST_CASE("Hopper, conv2d: the input's gradient by phases") {
-  Conv2d wide = shape_of(2, 32, 11, 6, 64, {2, 1, 0});
-  wide.s = 4, wide.stride_w = 3, wide.pad_w = 2;
-  wide.ow = (wide.w + 2 * wide.pad_w - wide.s) / wide.stride_w + 1;
   const Conv2d shapes[] = {
       shape_of(2, 33, 9, 8, 32, {3, 2, 1}),       // of one tap, two, two and four
       shape_of(1, 32, 7, 6, 40, {1, 2}),          // of one tap and of none
@@ -98,7 +100,7 @@ TEST_CASE("Hopper, conv2d: the input's gradient by phases") {
       shape_of(1, 32, 13, 12, 32, {3, 2, 2, 2}),  // taps and pixels two apart: phases of all taps and of none
       shape_of(1, 32, 13, 14, 32, {3, 2, 1, 3}),
       shape_of(1, 32, 1, 5, 32, {3, 2, 1}),  // phases without a row
-      wide,
+      oblong(),
   };
   on_tensor_cores([&](Precision) {
     for (const Conv2d& p : shapes) {
