@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "grapnel/engine/fusion.h"
+#include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/ops/packed_weight.h"
 #include "grapnel/engine/pool.h"
 #include "grapnel/engine/tensor_impl.h"
@@ -39,8 +40,7 @@ void run_waiting(const Wanted& wanted) {
 }
 
 bool fills_its_storage(const Tensor& x) {
-  return x.storage_offset() == 0 && x.is_contiguous(MemoryFormat::channels_last) &&
-         static_cast<std::size_t>(x.numel()) * item_size(x.dtype()) == x.storage()->bytes();
+  return is_whole(x) && x.is_contiguous(MemoryFormat::channels_last);
 }
 
 template <class T>
@@ -85,7 +85,8 @@ bool Recipe::reads(const Storage& storage) const {
 }
 
 template <class T>
-void Recipe::run_as(const kernels::FloatKernels<T>& table, T* out, const Shape& shape, Device device) const {
+void Recipe::run_as(const kernels::FloatKernels<T>& table, T* out, const Shape& shape, Device device,
+                    const kernels::Parts& wanted) const {
   const kernels::Pool2d* pool = step_.kind == Kind::max_pool ? &step_.pool : nullptr;
   const std::int64_t channels = shape[1];
   const std::int64_t rows = pool ? pool->n * pool->h * pool->w : channels == 0 ? 0 : numel(shape) / channels;
@@ -98,6 +99,7 @@ void Recipe::run_as(const kernels::FloatKernels<T>& table, T* out, const Shape& 
   };
 
   kernels::Epilogue<T> epilogue{};
+  epilogue.parts = wanted;
   for (const Recipe* at = this;; at = at->before_.get()) {
     const Step& step = at->step_;
     const T* first = elements<T>(step.first);
@@ -109,6 +111,11 @@ void Recipe::run_as(const kernels::FloatKernels<T>& table, T* out, const Shape& 
         const auto packed = packed_weight<T>(step.conv, step.pass, step.second);
         const T* weight = static_cast<const T*>(packed->read());
         if (pool && forward && table.conv2d_max_pool(step.conv, *pool, out, first, weight, epilogue)) return;
+        const auto input = kept_parts(table, step.first);
+        if (input) {
+          epilogue.parts.count = parts_of(table, step.first.shape());
+          epilogue.parts.input = static_cast<const std::uint16_t*>(input->read());
+        }
         const auto pass = forward ? table.conv2d_forward : table.conv2d_input_grad;
         return write([&](T* to) { pass(step.conv, to, first, weight, epilogue); });
       }
@@ -139,12 +146,24 @@ void Recipe::run_as(const kernels::FloatKernels<T>& table, T* out, const Shape& 
   }
 }
 
-void Recipe::run(void* out, const Shape& shape, DType type, Device device) const {
+void Recipe::run(const Storage& storage, void* out, const Shape& shape, DType type) const {
+  const Device device = storage.device();
+  const auto run_with = [&]<class T>(const kernels::FloatKernels<T>& table) {
+    // What follows a convolution, or batch norm's sums, is mostly what the next convolution reads. In three
+    // parts it is larger than the floats, which gradients keep.
+    const bool leaves = Fusion::enabled() && step_.kind > Kind::convolution && step_.kind < Kind::max_pool;
+    kernels::Parts parts{leaves ? parts_of(table, shape) : 0};
+    if (parts.count > 1 && grad_enabled()) parts.count = 0;
+    std::shared_ptr<Storage> memory;
+    if (parts.count > 0) {
+      memory = make_pooled<Storage>(parts.bytes(numel(shape)), device);
+      parts.result = static_cast<std::uint16_t*>(memory->data());
+    }
+    run_as(table, static_cast<T*>(out), shape, device, parts);
+    if (memory) storage.keep(parts_key(parts.count), std::move(memory));
+  };
   on_device("a fused operation", [&] {
-    if (type == DType::float32)
-      run_as(kernels_of<float>(device), static_cast<float*>(out), shape, device);
-    else
-      run_as(kernels_of<double>(device), static_cast<double*>(out), shape, device);
+    type == DType::float32 ? run_with(kernels_of<float>(device)) : run_with(kernels_of<double>(device));
   });
 }
 
@@ -164,7 +183,7 @@ void Storage::fill() const {
   std::lock_guard lock(plan_mutex_);
   if (!plan_) return;
   if (!data_) take();
-  plan_->recipe->run(data_, plan_->shape, plan_->type, device_);
+  plan_->recipe->run(*this, data_, plan_->shape, plan_->type);
   plan_ = nullptr;
   waiting_.store(false, std::memory_order_release);
 }
@@ -180,7 +199,7 @@ void run_all_waiting() {
 Tensor cook(const Tensor& x, const Shape& shape, std::shared_ptr<const Recipe> recipe) {
   if (!Fusion::enabled()) {
     Tensor y = x.new_empty(shape, MemoryFormat::channels_last);
-    recipe->run(y.raw_data(), shape, x.dtype(), x.device());
+    recipe->run(*y.storage(), y.raw_data(), shape, x.dtype());
     return y;
   }
   auto storage = make_pooled<Storage>(shape, x.dtype(), x.device(), std::move(recipe));

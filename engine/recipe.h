@@ -48,14 +48,16 @@ class Recipe {
   Recipe(const Recipe&) = delete;
   Recipe& operator=(const Recipe&) = delete;
 
-  /// Writes the elements of a tensor of this shape, in channels-last order.
-  void run(void* out, const Shape& shape, DType type, Device device) const;
+  /// Writes the elements of a tensor of this shape, in channels-last order, to `out`, which is the content of
+  /// `storage`. Under a Fusion it keeps their Parts (kernels.h) if convolutions on this device want such.
+  void run(const Storage& storage, void* out, const Shape& shape, DType type) const;
   bool reads(const Storage& storage) const;
   Step::Kind last() const { return step_.kind; }
 
  private:
   template <class T>
-  void run_as(const kernels::FloatKernels<T>& table, T* out, const Shape& shape, Device device) const;
+  void run_as(const kernels::FloatKernels<T>& table, T* out, const Shape& shape, Device device,
+              const kernels::Parts& wanted) const;
 
   Step step_;
   std::shared_ptr<const Recipe> before_;

@@ -66,6 +66,20 @@ std::shared_ptr<Storage> Storage::derived(std::string_view key, std::size_t byte
   return buffer;
 }
 
+void Storage::keep(std::string_view key, std::shared_ptr<Storage> made) const {
+  std::lock_guard lock(derived_mutex_);
+  derived_.push_back({PoolString(key), version(), 0, std::move(made)});
+  has_derived_.store(true, std::memory_order_relaxed);
+}
+
+std::shared_ptr<Storage> Storage::kept(std::string_view key) const {
+  if (!has_derived_.load(std::memory_order_relaxed)) return nullptr;
+  std::lock_guard lock(derived_mutex_);
+  for (const Derived& entry : derived_)
+    if (entry.version == version() && entry.key == key) return entry.buffer;
+  return nullptr;
+}
+
 void Storage::drop_derived() {
   PoolVector<Derived> old;  // freed without the lock
   std::lock_guard lock(derived_mutex_);

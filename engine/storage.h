@@ -63,6 +63,11 @@ class Storage {
   /// Another number for every storage there ever was, from 1 on: addresses come again, these do not.
   std::uint64_t id() const;
 
+  /// What was made along with this content, and is kept under `key` (any bytes) until the content changes.
+  void keep(std::string_view key, std::shared_ptr<Storage> made) const;
+  /// Null: nothing.
+  std::shared_ptr<Storage> kept(std::string_view key) const;
+
   /// The `bytes` bytes derived from this content under `key` (any bytes), written by `fill`. They are kept
   /// from the second time on: what is used once for each content, as packed weights are while a network
   /// trains, takes no memory in between. What depends on other storages too has their ids in the key, and
@@ -101,9 +106,9 @@ class Storage {
   std::function<void()> release_;
   std::atomic<std::uint64_t> version_{0};
   mutable std::atomic<std::uint64_t> id_{0};  // 0: nobody has asked
-  std::mutex derived_mutex_;
-  PoolVector<Derived> derived_;
-  std::atomic<bool> has_derived_{false};
+  mutable std::mutex derived_mutex_;
+  mutable PoolVector<Derived> derived_;
+  mutable std::atomic<bool> has_derived_{false};
   mutable std::atomic<bool> waiting_{false};  // the content is to come
   mutable std::atomic<int> readers_{0};       // steps of recipes that will read the content
   mutable std::mutex plan_mutex_;

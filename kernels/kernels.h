@@ -74,6 +74,18 @@ struct Reduce {
   std::int64_t x_reduced_strides[kMaxRank];
 };
 
+/// What some devices multiply in place of floats: `count` bfloat16 values that add up to each as nearly as
+/// the precision asks, the first of all elements in the order of their memory, then the second of all.
+struct Parts {
+  int count = 0;
+  const std::uint16_t* input = nullptr;  ///< those of an operand, if somebody has them
+  std::uint16_t* result = nullptr;       ///< where those of the result go besides; null: nowhere
+
+  std::size_t bytes(std::int64_t elements) const {
+    return static_cast<std::size_t>(count * elements) * sizeof(std::uint16_t);
+  }
+};
+
 /// C (M,N) = A (M,K) B (K,N) + bias (N) broadcast over rows; bias may be null. Any strides for A and B;
 /// C has unit column stride.
 struct Gemm {
@@ -81,6 +93,7 @@ struct Gemm {
   std::int64_t a_row, a_col;
   std::int64_t b_row, b_col;
   std::int64_t c_row;
+  Parts parts = {};  ///< of B
 };
 
 /// Cross-correlation of x (N,C,H,W) with w (K,C/groups,R,S) into y (N,K,OH,OW).
@@ -109,6 +122,7 @@ struct Epilogue {
   bool relu = false;
   const T* mask = nullptr;
   const T* after = nullptr;
+  Parts parts = {};
 };
 
 /// Sliding window over x (N,C,H,W) -> (N,C,OH,OW), both dense channels last.
@@ -162,6 +176,13 @@ struct FloatKernels {
   void (*reduce)(Reduction op, const Reduce& shape, T* out, const T* x);
   void (*gemm)(const Gemm& shape, T* c, const T* a, const T* b, const T* bias);
 
+  // How many Parts of B gemm multiplies, and conv2d's first two passes of an input with so many channels, as
+  // precision() is now. They make them unless they are given. 0: they read floats. Null: always.
+  int (*gemm_parts)(const Gemm& shape);
+  int (*conv2d_parts)(std::int64_t channels);
+  // Elements are a multiple of 8.
+  void (*make_parts)(std::int64_t count, std::int64_t elements, std::uint16_t* parts, const T* x);
+
   // Convolution. How a pass is computed depends on its shape alone, and on prefer_conv2d; conv2d_variant
   // names it ("direct", ...).
   // The weights of the first two passes are packed first (conv2d_packed_size elements, 64-byte aligned), once
@@ -178,8 +199,10 @@ struct FloatKernels {
   // and nothing done, where one after the other is the way.
   bool (*conv2d_max_pool)(const Conv2d& shape, const Pool2d& pool, T* y, const T* x, const T* packed,
                           const Epilogue<T>& epilogue);
-  // dw is dense (K, C/groups, R, S) in row-major order.
-  void (*conv2d_weight_grad)(const Conv2d& shape, T* dw, const T* x, const T* dy);
+  // dw is dense (K, C/groups, R, S) in row-major order. x_parts, dy_parts: as conv2d_parts counts them, or
+  // null.
+  void (*conv2d_weight_grad)(const Conv2d& shape, T* dw, const T* x, const T* dy,
+                             const std::uint16_t* x_parts, const std::uint16_t* dy_parts);
 
   // Max pooling; `taps` receives for each output the winning window position kernel_w*i + j
   // (kernel_h*kernel_w <= 256), or is null when nobody will differentiate. First maximum wins; NaN wins over

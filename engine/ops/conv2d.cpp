@@ -49,6 +49,19 @@ Tensor channels_last(const Tensor& x) {
   return x.detach().contiguous(MemoryFormat::channels_last);
 }
 
+/// Two passes will read them.
+void keep_parts(const Tensor& x) {
+  dispatch("conv2d", x, [&]<class T>(const kernels::FloatKernels<T>& table) {
+    const kernels::Parts parts{parts_of(table, x.shape())};
+    if (parts.count == 0 || !is_whole(x) || !x.is_contiguous(MemoryFormat::channels_last) ||
+        kept_parts(table, x))
+      return;
+    auto memory = make_pooled<Storage>(parts.bytes(x.numel()), x.device());
+    table.make_parts(parts.count, x.numel(), static_cast<std::uint16_t*>(memory->data()), x.data<T>());
+    x.storage()->keep(parts_key(parts.count), std::move(memory));
+  });
+}
+
 Step convolution(const kernels::Conv2d& shape, kernels::ConvPass pass, const Tensor& in,
                  const Tensor& weight) {
   return {Step::Kind::convolution, channels_last(in), weight, shape, pass};
@@ -104,6 +117,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
                 {keep_if(weight.requires_grad(), x), keep_if(x.requires_grad(), weight)},
                 [=](const Backward& ctx) -> Tensors {
                   const Tensor& dy = ctx.grad();
+                  if (ctx.needs(0) && ctx.needs(1)) keep_parts(dy);
                   return {
                       ctx.needs(0) ? conv2d_input_grad(x_shape, dy, ctx.saved(1), options) : Tensor(),
                       ctx.needs(1) ? conv2d_weight_grad(ctx.saved(0), weight_shape, dy, options) : Tensor(),
@@ -137,7 +151,13 @@ Tensor conv2d_weight_grad(const Tensor& x, const Shape& weight_shape, const Tens
   check_shape("conv2d_weight_grad", "the output gradient", dy, {shape.n, shape.k, shape.oh, shape.ow});
   Tensor dw = x.new_empty(weight_shape);
   dispatch("conv2d_weight_grad", x, [&]<class T>(const kernels::FloatKernels<T>& table) {
-    table.conv2d_weight_grad(shape, dw.data<T>(), channels_last(x).data<T>(), channels_last(dy).data<T>());
+    const Tensor x_last = channels_last(x), dy_last = channels_last(dy);
+    const auto x_parts = kept_parts(table, x_last), dy_parts = kept_parts(table, dy_last);
+    const auto given = [](const std::shared_ptr<Storage>& parts) {
+      return parts ? static_cast<const std::uint16_t*>(parts->read()) : nullptr;
+    };
+    table.conv2d_weight_grad(shape, dw.data<T>(), x_last.data<T>(), dy_last.data<T>(), given(x_parts),
+                             given(dy_parts));
   });
   const Shape x_shape = x.shape();
   return record(

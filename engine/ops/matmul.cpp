@@ -1,6 +1,7 @@
 // Matrix products: C = A B for any strides, batches broadcast, and the linear layer's x W^T + b.
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/elementwise.h"
+#include "grapnel/engine/ops/packed_weight.h"
 
 namespace grapnel {
 namespace {
@@ -24,6 +25,15 @@ Tensor multiply(const char* name, const Tensor& a, const Tensor& b, const Tensor
     gemm.b_row = b.strides()[batch_rank];
     gemm.b_col = b.strides()[batch_rank + 1];
     gemm.c_row = gemm.n;
+    std::shared_ptr<Storage> parts;
+    if (const int count = table.gemm_parts && is_whole(b) ? table.gemm_parts(gemm) : 0) {
+      const auto make = [&](void* to) {
+        table.make_parts(count, b.numel(), static_cast<std::uint16_t*>(to),
+                         static_cast<const T*>(b.storage()->read()));
+      };
+      parts = b.storage()->derived(parts_key(count), kernels::Parts{count}.bytes(b.numel()), make);
+      gemm.parts = {count, static_cast<const std::uint16_t*>(parts->read())};
+    }
     const std::int64_t matrix = gemm.m * gemm.n;
     for (std::int64_t i = 0, batches = matrix ? out.numel() / matrix : 0; i < batches; ++i) {
       std::int64_t a_offset = 0, b_offset = 0, rest = i;

@@ -69,7 +69,7 @@ GRAPNEL_KERNEL(kBlockThreads)
 epilogue_kernel(Index count, Index channels, Epilogue<float> epilogue, Global<float> y,
                 Global<const float> x) {
   const Index i = width * element();
-  if (i < count) store_vector(y, i, finished(load_vector<width>(x, i), epilogue, i, i % channels));
+  if (i < count) store_finished(y, count, load_vector<width>(x, i), epilogue, i, i % channels);
 }
 
 template <int width>

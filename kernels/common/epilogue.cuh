@@ -1,7 +1,7 @@
 // What follows values in the same pass, on a GPU; the formula stands in kernels.h.
 #pragma once
 
-#include "grapnel/kernels/common/device.cuh"
+#include "grapnel/kernels/common/parts.cuh"
 #include "grapnel/kernels/kernels.h"
 
 namespace grapnel::kernels {
@@ -25,9 +25,17 @@ GRAPNEL_DEVICE device::Vector<float, width> finished(device::Vector<float, width
   return v;
 }
 
-/// v at element `at` of the output and channel c.
-GRAPNEL_DEVICE float finished(float v, const Epilogue<float>& e, std::int64_t at, std::int64_t c) {
-  return finished(device::Vector<float, 1>{{v}}, e, at, c)[0];
+/// out at element `at` of `elements` and channel c = the epilogue of v, and its parts if they are wanted.
+template <int width>
+GRAPNEL_DEVICE void store_finished(device::Global<float> out, std::int64_t elements,
+                                   const device::Vector<float, width>& v, const Epilogue<float>& e,
+                                   std::int64_t at, std::int64_t c) {
+  const auto values = finished(v, e, at, c);
+  device::store_vector(out, at, values);
+  if (!e.parts.result) return;
+  const device::Global<device::BFloat16> parts(reinterpret_cast<device::BFloat16*>(e.parts.result));
+  e.parts.count == 1 ? store_parts<AsBf16>(parts, at, elements, values)
+                     : store_parts<AsFp32>(parts, at, elements, values);
 }
 
 }  // namespace grapnel::kernels

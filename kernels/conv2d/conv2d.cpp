@@ -97,7 +97,8 @@ struct Fast {
       return scatter_input_grad(kernel, shape, dx, dy, packed, epilogue);
     correlate(shape, ConvPass::input_grad, dx, dy, packed, epilogue);
   }
-  static void weight_grad(const Conv2d& shape, float* dw, const float* x, const float* dy) {
+  static void weight_grad(const Conv2d& shape, float* dw, const float* x, const float* dy,
+                          const std::uint16_t*, const std::uint16_t*) {
     const Tiling by = tiling(shape, ConvPass::weight_grad);
     if (by != Tiling::none) return winograd_weight_grad(kernel, maps(shape, by), shape, dw, x, dy);
     direct_weight_grad(kernel, shape, dw, x, dy);

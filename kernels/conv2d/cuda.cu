@@ -10,9 +10,10 @@ namespace {
 
 using Index = std::int64_t;
 
-/// Where forward's and input_grad's results go: (pixel, channel of the group).
+/// Where forward's and input_grad's results go, `elements` of them: (pixel, channel of the group).
 struct StoreFinished {
   float* out;
+  Index elements;
   int channels, of_group;
   Epilogue<float> epilogue;
 
@@ -25,7 +26,7 @@ struct StoreFinished {
                                  const device::Vector<float, width>& sums) const {
     const int channel = group * of_group + n;
     const Index at = static_cast<Index>(pixel) * channels + channel;
-    device::store_vector(device::Global<float>(out), at, finished(sums, epilogue, at, channel));
+    store_finished(device::Global<float>(out), elements, sums, epilogue, at, channel);
   }
 };
 
@@ -69,24 +70,26 @@ const char* variant(const Conv2d& p, ConvPass pass) {
   const Precision mode = precision();
   const bool hopper =
       pass == ConvPass::weight_grad ? weight_grad_runs_on_hopper(p, mode) : runs_on_hopper(p, pass, mode);
-  return !hopper ? "implicit_gemm" : mode == Precision::tf32 ? "hopper_tf32" : "hopper_bf16";
+  if (!hopper) return "implicit_gemm";
+  return mode == Precision::fp32 ? "hopper_fp32" : mode == Precision::tf32 ? "hopper_tf32" : "hopper_bf16";
 }
 
-/// For all variants, of which hopper_bf16 fills half.
-std::size_t packed_size(const Conv2d& p, ConvPass) {
-  return static_cast<std::size_t>(p.k * (p.c / p.groups) * p.r * p.s);
+/// Whatever the precision is by then: a weight is a float, or up to three BFloat16.
+std::size_t packed_size(const Conv2d& p, ConvPass pass) {
+  const auto weights = static_cast<std::size_t>(p.k * (p.c / p.groups) * p.r * p.s);
+  return runs_on_hopper(p, pass, Precision::fp32) ? weights + (weights + 1) / 2 : weights;
 }
 
 void pack(const Conv2d& conv, ConvPass pass, float* packed, const float* w, const Index* strides) {
   constexpr const char* kName = "conv2d's weights";
   const Precision mode = precision();
   if (!runs_on_hopper(conv, pass, mode))
-    launch_each(kName, static_cast<Index>(packed_size(conv, pass)), pack_kernel, conv_shape(conv),
-                pass == ConvPass::forward, packed, w, strides[0], strides[1], strides[2], strides[3]);
-  else if (mode == Precision::tf32)
-    pack_for_hopper(kName, conv, pass, packed, w, strides);
-  else
-    pack_for_hopper(kName, conv, pass, reinterpret_cast<device::BFloat16*>(packed), w, strides);
+    return launch_each(kName, conv.k * (conv.c / conv.groups) * conv.r * conv.s, pack_kernel,
+                       conv_shape(conv), pass == ConvPass::forward, packed, w, strides[0], strides[1],
+                       strides[2], strides[3]);
+  as_precision_says(mode, [&]<class Way>() {
+    pack_for_hopper<Way>(kName, conv, pass, reinterpret_cast<ElementOf<Way>*>(packed), w, strides);
+  });
 }
 
 /// True, and done, if the pass runs on Hopper.
@@ -94,10 +97,13 @@ bool convolved_on_hopper(const char* name, const Conv2d& conv, ConvPass pass, co
                          const float* packed, const StoreFinished& output) {
   const Precision mode = precision();
   if (!runs_on_hopper(conv, pass, mode)) return false;
-  if (mode == Precision::tf32)
-    pass_on_hopper(name, conv, pass, from, packed, output);
-  else
-    pass_on_hopper(name, conv, pass, from, reinterpret_cast<const device::BFloat16*>(packed), output);
+  as_precision_says(mode, [&]<class Way>() {
+    const Parts& parts = output.epilogue.parts;
+    const auto* operand =
+        reinterpret_cast<const ElementOf<Way>*>(parts.count == Way::kParts ? parts.input : nullptr);
+    pass_on_hopper<Way>(name, conv, pass, from, operand, reinterpret_cast<const ElementOf<Way>*>(packed),
+                        output);
+  });
   return true;
 }
 
@@ -106,7 +112,7 @@ void forward(const Conv2d& conv, float* y, const float* x, const float* packed,
   const ConvShape p = conv_shape(conv);
   const ProductSizes sizes{p.groups, p.n * p.oh * p.ow, p.k_group, p.r * p.s * p.c_group, 1};
   if (sizes.m == 0 || sizes.n == 0) return;
-  const StoreFinished output{y, p.k, p.k_group, epilogue};
+  const StoreFinished output{y, Index{sizes.m} * p.k, p.k, p.k_group, epilogue};
   if (convolved_on_hopper("conv2d", conv, ConvPass::forward, x, packed, output)) return;
   with_width(p, {x, packed}, [&]<int width>() {
     run_precisely<128>("conv2d", sizes, PatchesByPixel<width>{x, p}, Weights<width>{packed, sizes.k, sizes.n},
@@ -119,7 +125,7 @@ void input_grad(const Conv2d& conv, float* dx, const float* dy, const float* pac
   const ConvShape p = conv_shape(conv);
   const ProductSizes sizes{p.groups, p.n * p.h * p.w, p.c_group, p.r * p.s * p.k_group, 1};
   if (sizes.m == 0 || sizes.n == 0) return;
-  const StoreFinished output{dx, p.c, p.c_group, epilogue};
+  const StoreFinished output{dx, Index{sizes.m} * p.c, p.c, p.c_group, epilogue};
   if (convolved_on_hopper("conv2d_input_grad", conv, ConvPass::input_grad, dy, packed, output)) return;
   with_width(p, {dy, packed}, [&]<int width>() {
     run_precisely<128>("conv2d_input_grad", sizes, ReachesByPixel<width>{dy, p},
@@ -128,18 +134,31 @@ void input_grad(const Conv2d& conv, float* dx, const float* dy, const float* pac
 }
 
 /// The sums of this one are long: tiles of 64 columns fold them as they go.
-void weight_grad(const Conv2d& conv, float* dw, const float* x, const float* dy) {
+void weight_grad(const Conv2d& conv, float* dw, const float* x, const float* dy, const std::uint16_t* x_parts,
+                 const std::uint16_t* dy_parts) {
   const ConvShape p = conv_shape(conv);
   const ProductSizes sizes{p.groups, p.k_group, p.r * p.s * p.c_group, p.n * p.oh * p.ow, 1};
   if (sizes.m == 0 || sizes.n == 0) return;
   const Precision mode = precision();
   if (weight_grad_runs_on_hopper(conv, mode))
-    return mode == Precision::tf32 ? weight_grad_on_hopper<float>(conv, dw, x, dy)
-                                   : weight_grad_on_hopper<device::BFloat16>(conv, dw, x, dy);
+    return as_precision_says(mode, [&]<class Way>() {
+      if constexpr (std::is_same_v<Way, AsTf32>)
+        weight_grad_flat(conv, dw, x, dy);
+      else
+        weight_grad_on_hopper<Way>(conv, dw, x, dy, reinterpret_cast<const device::BFloat16*>(x_parts),
+                                   reinterpret_cast<const device::BFloat16*>(dy_parts));
+    });
   with_width(p, {x, dy}, [&]<int width>() {
     run_precisely<64>("conv2d_weight_grad", sizes, GradientsByChannel<width>{dy, p},
                       PatchesByTap<width>{x, p}, StoreWeight{dw, p});
   });
+}
+
+int parts(Index channels) {
+  const Precision mode = precision();
+  return mode == Precision::tf32 || channels % 8 != 0 || channels < 32 || !device::has_hopper() ? 0
+         : mode == Precision::bf16 ? AsBf16::kParts
+                                   : AsFp32::kParts;
 }
 
 bool max_pool(const Conv2d&, const Pool2d&, float*, const float*, const float*, const Epilogue<float>&) {
@@ -152,6 +171,7 @@ void fill_conv2d_cuda(FloatKernels<float>& table) {
   table.conv2d_variant = variant;
   table.conv2d_packed_size = packed_size;
   table.conv2d_pack = pack;
+  table.conv2d_parts = parts;
   table.conv2d_forward = forward;
   table.conv2d_input_grad = input_grad;
   table.conv2d_max_pool = max_pool;

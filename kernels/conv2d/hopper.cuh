@@ -71,10 +71,10 @@ inline int last_corner(std::int64_t in, std::int64_t out, std::int64_t stride, s
   return static_cast<int>((out - 1) * stride - pad - in + 1);
 }
 
-/// Whether one of the two is made by these kernels: in TF32 or bfloat16, where tensor maps can describe it,
-/// and where at least half of a step and of the narrowest tile is not zeros.
+/// Whether one of the two is made by these kernels: where tensor maps can describe it, and where at least
+/// half of a step and of the narrowest tile is not zeros.
 inline bool runs_on_hopper(const Conv2d& conv, ConvPass pass, Precision precision) {
-  if (precision == Precision::fp32 || conv.groups != 1) return false;
+  if (conv.groups != 1) return false;
   const std::int64_t piece = precision == Precision::tf32 ? 4 : 8;  // channels in 16 bytes
   const std::int64_t in = pass == ConvPass::forward ? conv.c : conv.k,
                      out = pass == ConvPass::forward ? conv.k : conv.c;
@@ -92,62 +92,102 @@ inline bool runs_on_hopper(const Conv2d& conv, ConvPass pass, Precision precisio
   return std::ranges::all_of(phases_of(conv, pass), describable) && device::has_hopper();
 }
 
-/// Patches of x: rows are pixels of y, steps are taps times pieces of the channels.
+/// Of dense pictures, a part behind the other, columns of `pixels` as a tap of a convolution reads them, a
+/// step's worth of channels wide. Without taps, of pixels that are there.
+template <class Way>
+device::TensorMap pixel_columns(const Conv2d& p, const ElementOf<Way>* pictures, std::uint32_t pixels) {
+  const auto u = [](std::int64_t size) { return static_cast<std::uint64_t>(size); };
+  const auto i = [](std::int64_t size) { return static_cast<int>(size); };
+  const bool has_taps = p.r * p.s > 0;
+  const auto corner = [&](int value) { return has_taps ? value : 0; };
+  return device::make_pixel_map(
+      pictures,
+      device::PixelLayout{{u(p.c), u(p.w), u(p.h), u(Way::kParts * p.n)},
+                          {corner(i(-p.pad_w)), corner(i(-p.pad_h))},
+                          {corner(last_corner(p.w, p.ow, p.stride_w, p.pad_w)),
+                           corner(last_corner(p.h, p.oh, p.stride_h, p.pad_h))},
+                          {static_cast<std::uint32_t>(p.stride_w), static_cast<std::uint32_t>(p.stride_h)},
+                          kHopperDepth<Way>,
+                          pixels},
+      device::Swizzle::bytes128, kHopperRounding<Way>);
+}
+
+/// Starts to copy what a tap reads for the pixels of y from `pixel` on. A part is as many more pictures.
 template <class T>
+GRAPNEL_DEVICE void load_tap(device::Shared<T> to, const device::TensorMap& columns, const ConvShape& p,
+                             int part, int pixel, const Tap& tap, device::Shared<device::Barrier> full) {
+  const Pixel at = pixel_of(pixel, p.oh, p.ow);
+  device::load_pixels(
+      to, columns,
+      std::array{tap.channel, at.w * p.stride_w - p.pad_w, at.h * p.stride_h - p.pad_h, part * p.n + at.n},
+      std::array{tap.s * p.dil_w, tap.r * p.dil_h}, full);
+}
+
+/// Patches of x: rows are pixels of y, steps are taps times pieces of the channels.
+template <class Way>
 struct PatchColumns {
+  static constexpr device::Major kMajor = device::Major::k;
   device::TensorMap map;
   ConvShape p;
   Divisor steps_per_tap;
 
-  GRAPNEL_DEVICE void load(device::Shared<T> to, int row, int step,
+  GRAPNEL_DEVICE void load(device::Shared<ElementOf<Way>> to, int part, int row, int step,
                            device::Shared<device::Barrier> full) const {
-    const Tap tap = tap_of(step, p.s, steps_per_tap);
-    const Pixel at = pixel_of(row, p.oh, p.ow);
-    device::load_pixels(to, map,
-                        std::array{tap.channel * kHopperDepth<T>, at.w * p.stride_w - p.pad_w,
-                                   at.h * p.stride_h - p.pad_h, at.n},
-                        std::array{tap.s * p.dil_w, tap.r * p.dil_h}, full);
+    Tap tap = tap_of(step, p.s, steps_per_tap);
+    tap.channel *= kHopperDepth<Way>;
+    load_tap(to, map, p, part, row, tap, full);
   }
 };
 
-/// Packed weights [out][(r, s)][in]: rows are output channels.
-template <class T>
+/// Packed weights [part][out][(r, s)][in]: rows are output channels.
+template <class Way>
 struct WeightRows {
+  static constexpr device::Major kMajor = device::Major::k;
   device::TensorMap map;
   Divisor steps_per_tap;
 
-  GRAPNEL_DEVICE void load(device::Shared<T> to, int row, int step,
+  GRAPNEL_DEVICE void load(device::Shared<ElementOf<Way>> to, int part, int row, int step,
                            device::Shared<device::Barrier> full) const {
-    device::load_tile(to, map, std::array{step % steps_per_tap * kHopperDepth<T>, step / steps_per_tap, row},
-                      full);
+    device::load_tile(
+        to, map, std::array{step % steps_per_tap * kHopperDepth<Way>, step / steps_per_tap, row, part}, full);
   }
 };
 
-/// packed [out][(r, s)][in] from weights that lie at w and by those strides, which may be negative.
-template <class T>
+/// packed [out][(r, s)][in], and so each part, `apart` elements behind the one before, from weights that lie
+/// at w and by those strides, which may be negative.
+template <class Way>
 GRAPNEL_KERNEL(kBlockThreads)
-pack_rows_kernel(std::int64_t count, Divisor taps, Divisor across, Divisor in, device::Global<T> packed,
-                 device::Global<const float> w, std::int64_t stride_out, std::int64_t stride_in,
-                 std::int64_t stride_r, std::int64_t stride_s) {
+pack_rows_kernel(std::int64_t count, Divisor taps, Divisor across, Divisor in, std::int64_t apart,
+                 device::Global<ElementOf<Way>> packed, device::Global<const float> w,
+                 std::int64_t stride_out, std::int64_t stride_in, std::int64_t stride_r,
+                 std::int64_t stride_s) {
   const std::int64_t i = element();
   if (i >= count) return;
   const int line = static_cast<int>(i) / in, tap = line % taps;
-  device::store(
-      packed, i,
-      operand_of<T>(device::load(w, line / taps * stride_out + static_cast<int>(i) % in * stride_in +
-                                        tap / across * stride_r + tap % across * stride_s)));
+  const auto parts =
+      parts_of<Way>(device::load(w, line / taps * stride_out + static_cast<int>(i) % in * stride_in +
+                                        tap / across * stride_r + tap % across * stride_s));
+  GRAPNEL_UNROLL
+  for (std::size_t part = 0; part < Way::kParts; ++part)
+    device::store(packed, static_cast<std::int64_t>(part) * apart + i, parts[part]);
 }
 
-template <class T>
-void pack_for_hopper(const char* name, const Conv2d& conv, ConvPass pass, T* packed, const float* w,
-                     const std::int64_t* strides) {
+/// Elements of one part of the packed weights.
+inline std::int64_t packed_part(const Conv2d& p) {
+  return p.k * p.c * p.r * p.s;
+}
+
+template <class Way>
+void pack_for_hopper(const char* name, const Conv2d& conv, ConvPass pass, ElementOf<Way>* packed,
+                     const float* w, const std::int64_t* strides) {
   const bool forward = pass == ConvPass::forward;
   for (const Phase& phase : phases_of(conv, pass)) {
     const Conv2d& p = phase.conv;
     const std::int64_t count = p.k * p.r * p.s * p.c;
-    launch_each(name, count, pack_rows_kernel<T>, count, p.r * p.s, p.s, p.c, packed + phase.packed,
-                w + phase.first[0] * strides[2] + phase.first[1] * strides[3], strides[forward ? 0 : 1],
-                strides[forward ? 1 : 0], phase.every[0] * strides[2], phase.every[1] * strides[3]);
+    launch_each(name, count, pack_rows_kernel<Way>, count, p.r * p.s, p.s, p.c, packed_part(conv),
+                packed + phase.packed, w + phase.first[0] * strides[2] + phase.first[1] * strides[3],
+                strides[forward ? 0 : 1], strides[forward ? 1 : 0], phase.every[0] * strides[2],
+                phase.every[1] * strides[3]);
   }
 }
 
@@ -167,63 +207,73 @@ struct StorePhase {
   }
 };
 
-/// `output` of a forward convolution of dense pixels, with packed weights; of none at all, sums of 0.
-template <class T, class Output>
-void convolve_on_hopper(const char* name, const Conv2d& conv, const T* pixels, const T* packed,
-                        const Output& output) {
+/// Where the sums of a weight gradient go, columns by taps, then channels up to `padded`: dw (K, C, R, S).
+struct StoreTaps {
+  float* dw;
+  int channels, taps;
+  Divisor padded;
+
+  bool in_fours() const { return true; }
+  template <int width>
+  GRAPNEL_DEVICE void operator()(int, int k, int n, const device::Vector<float, width>& sums) const {
+    const int tap = n / padded, channel = n % padded;
+    GRAPNEL_UNROLL
+    for (int e = 0; e < width; ++e)
+      if (channel + e < channels)
+        device::store(device::Global<float>(dw),
+                      (static_cast<std::int64_t>(k) * channels + channel + e) * taps + tap, sums[e]);
+  }
+};
+
+/// `output` of a forward convolution of dense pixels, with packed weights, whose parts lie `apart`; of none
+/// at all, sums of 0.
+template <class Way, class Output>
+void convolve_on_hopper(const char* name, const Conv2d& conv, const ElementOf<Way>* pixels,
+                        const ElementOf<Way>* packed, std::int64_t apart, const Output& output) {
   using namespace device;
+  constexpr std::uint64_t kElement = sizeof(ElementOf<Way>);
   const ConvShape p = conv_shape(conv);
   if (p.n * p.oh * p.ow == 0) return;
   const auto u = [](std::int64_t size) { return static_cast<std::uint64_t>(size); };
-  const auto steps_per_tap = tiles_for(p.c, kHopperDepth<T>);
+  const auto steps_per_tap = tiles_for(p.c, kHopperDepth<Way>);
   const int taps = p.r * p.s, mapped_taps = std::max(taps, 1);  // maps have no empty dimension
-  PixelLayout layout{{u(p.c), u(p.w), u(p.h), u(p.n)},
-                     {0, 0},
-                     {0, 0},
-                     {static_cast<std::uint32_t>(p.stride_w), static_cast<std::uint32_t>(p.stride_h)},
-                     kHopperDepth<T>,
-                     kHopperRows};
-  if (taps > 0) {
-    layout.lower = {-p.pad_w, -p.pad_h};
-    layout.upper = {last_corner(conv.w, conv.ow, conv.stride_w, conv.pad_w),
-                    last_corner(conv.h, conv.oh, conv.stride_h, conv.pad_h)};
-  }
-  const PatchColumns<T> patches{make_pixel_map(pixels, layout, Swizzle::bytes128, kHopperRounding<T>), p,
-                                steps_per_tap};
-  const auto run = [&]<int kN>() {
-    const std::uint64_t row = u(p.c) * sizeof(T);
-    const TensorLayout weights{3,
-                               {u(p.c), u(mapped_taps), u(p.k)},
-                               {sizeof(T), row, u(mapped_taps) * row},
-                               {kHopperDepth<T>, 1, kN}};
-    run_hopper_product<T, kN>(
-        name, {1, p.n * p.oh * p.ow, p.k, taps * steps_per_tap, 1}, patches,
-        WeightRows<T>{make_tensor_map(packed, weights, Swizzle::bytes128, kHopperRounding<T>), steps_per_tap},
-        output);
+  const PatchColumns<Way> patches{pixel_columns<Way>(conv, pixels, kHopperRows), p, steps_per_tap};
+  const auto weights = [&](std::uint32_t together) {
+    const std::uint64_t row = u(p.c) * kElement;
+    const TensorLayout rows{4,
+                            {u(p.c), u(mapped_taps), u(p.k), Way::kParts},
+                            {kElement, row, u(mapped_taps) * row, u(apart) * kElement},
+                            {kHopperDepth<Way>, 1, together, 1}};
+    return WeightRows<Way>{make_tensor_map(packed, rows, Swizzle::bytes128, kHopperRounding<Way>),
+                           steps_per_tap};
   };
-  p.k > 64 ? run.template operator()<128>() : run.template operator()<64>();
+  run_hopper_product<Way>(name, {1, p.n * p.oh * p.ow, p.k, taps * steps_per_tap, 1}, patches, weights,
+                          output);
 }
 
 /// All phases of a pass over x or dy, with what pack_for_hopper packed.
-template <class T, class Output>
-void pass_on_hopper(const char* name, const Conv2d& conv, ConvPass pass, const float* from, const T* packed,
-                    const Output& output) {
+/// `from` may already be there as an operand.
+template <class Way, class Output>
+void pass_on_hopper(const char* name, const Conv2d& conv, ConvPass pass, const float* from,
+                    const ElementOf<Way>* operand, const ElementOf<Way>* packed, const Output& output) {
   const auto i = [](std::int64_t value) { return static_cast<int>(value); };
   const bool forward = pass == ConvPass::forward;
   const std::int64_t channels = forward ? conv.c : conv.k,
                      pixels = conv.n * (forward ? conv.h * conv.w : conv.oh * conv.ow);
-  with_operand<T>(name, from, pixels, channels, channels, [&](const T* dense, std::int64_t) {
+  const auto convolve = [&](const ElementOf<Way>* dense, std::int64_t) {
     for (const Phase& phase : phases_of(conv, pass)) {
       const Conv2d& p = phase.conv;
-      const T* weights = p.r * p.s > 0 ? packed + phase.packed : packed;
+      const ElementOf<Way>* weights = p.r * p.s > 0 ? packed + phase.packed : packed;
       if (phase.apart == std::array<std::int64_t, 2>{1, 1})
-        convolve_on_hopper<T>(name, p, dense, weights, output);
+        convolve_on_hopper<Way>(name, p, dense, weights, packed_part(conv), output);
       else
-        convolve_on_hopper<T>(name, p, dense, weights,
-                              StorePhase<Output>{output, p.oh, p.ow, i(conv.h), i(conv.w), i(phase.apart[0]),
-                                                 i(phase.apart[1]), i(phase.place[0]), i(phase.place[1])});
+        convolve_on_hopper<Way>(
+            name, p, dense, weights, packed_part(conv),
+            StorePhase<Output>{output, p.oh, p.ow, i(conv.h), i(conv.w), i(phase.apart[0]), i(phase.apart[1]),
+                               i(phase.place[0]), i(phase.place[1])});
     }
-  });
+  };
+  operand ? convolve(operand, channels) : with_operand<Way>(name, from, pixels, channels, channels, convolve);
 }
 
 }  // namespace grapnel::kernels

@@ -1,187 +1,91 @@
-// Weight gradients on Hopper: dw = dy x, summed over pixels, by the product of gemm/hopper.cuh, whose
-// operands lie along what is summed. So both are laid out anew, a channel's pixels behind one another:
-//
-//   flat pixel (image, i, j) is (image * rows + i) * columns + j, and
-//   dw(k, c, r, s) = sum over flat pixels f of dy_flat(k, f) * x_flat(c, f + shift(r, s)).
-//
-// `rows` and `columns` are those of y and as many more as keep a shifted pixel from reaching a neighbour that
-// is not zero; dy_flat is zero there. Zeros around a picture serve its neighbour, too. With a stride,
-// x_flat has one plane for each of the phases that taps read, in which they are a stride apart no more.
-// (A tap reads some pixels that are multiplied by those zeros: an infinity among them makes NaN there, too.)
+// Weight gradients on Hopper: dw = dy x, summed over pixels, by the product of gemm/hopper.cuh. Of bfloat16,
+// tensor cores take operands that lie across what is summed: a step is 64 pixels of y, of which a tensor map
+// fetches some filters, and another what a tap of some channels reads for them. TF32 is read along what is
+// summed: see hopper_weight_grad_flat.cuh.
 #pragma once
 
-#include "grapnel/kernels/conv2d/hopper.cuh"
+#include "grapnel/kernels/conv2d/hopper_weight_grad_flat.cuh"
 
 namespace grapnel::kernels {
 
-/// One axis of a convolution: tap r reads position (o + shift(r)) * stride + phase of plane(r), for output o,
-/// counted from first(plane).
-struct FlatAxis {
-  int in, out, kernel, stride, pad, dil;
+/// Pixels of a step, and rows that lie side by side.
+inline constexpr int kSpan = 64;
 
-  static int floor_div(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+/// dy: rows are filters, steps are pixels.
+template <class Way>
+struct FilterSpans {
+  static constexpr device::Major kMajor = device::Major::mn;
+  device::TensorMap map;  // (filter, pixel, part)
 
-  /// Distance of the last tap from the first one, in outputs.
-  int span() const { return floor_div((kernel - 1) * dil - pad, stride) - lowest(); }
-  int lowest() const { return floor_div(-pad, stride); }
-  int planes() const { return stride < kernel ? stride : kernel; }
-  /// The input position of a plane's first pixel.
-  int first(int plane) const {
-    return lowest() * stride + (plane * dil - pad - floor_div(plane * dil - pad, stride) * stride);
-  }
-  /// Outputs, and zeros behind them. What lies before a picture is zero, and so is what lies behind the one
-  /// before: of both, the smaller number is saved, though no output.
-  int length() const {
-    const int before = lowest() < 0 ? -lowest() : 0;
-    const int behind = out + span() - (floor_div(in + stride - 1, stride) - lowest());
-    return out + span() - std::clamp(std::min(before, behind), 0, span());
-  }
-};
-
-/// What the kernels know of it.
-struct FlatShape {
-  Divisor rows, columns, s, stride_h, stride_w, planes_w;
-  int lowest_h, lowest_w, pad_h, pad_w, dil_h, dil_w;
-  Divisor padded;  // channels of x, up to whole tiles
-  int channels;
-};
-
-/// Rows are taps, each with its channels up to whole tiles; steps are flat pixels.
-template <class T>
-struct ShiftedRows {
-  device::TensorMap map;  // (flat pixel, plane and channel)
-  FlatShape p;
-
-  GRAPNEL_DEVICE void load(device::Shared<T> to, int row, int step,
+  GRAPNEL_DEVICE void load(device::Shared<ElementOf<Way>> to, int part, int row, int step,
                            device::Shared<device::Barrier> full) const {
-    const Tap tap = tap_of(row, p.s, p.padded);
-    const int h = tap.r * p.dil_h - p.pad_h - p.lowest_h * p.stride_h,
-              w = tap.s * p.dil_w - p.pad_w - p.lowest_w * p.stride_w;
-    const int plane = tap.r % p.stride_h * p.planes_w + tap.s % p.stride_w;
-    device::load_tile(to, map,
-                      std::array{step * kHopperDepth<T> + h / p.stride_h * p.columns + w / p.stride_w,
-                                 plane * p.channels + tap.channel},
-                      full);
+    for (int i = 0; i < kHopperRows; i += kSpan)
+      device::load_tile(to + i * kSpan, map, std::array{row + i, step * kSpan, part}, full);
   }
 };
 
-/// Where the sums go: dw (K, C, R, S).
-struct StoreShifted {
-  float* dw;
-  int channels, taps;
-  Divisor padded;
+/// x: rows are taps, each with its channels up to whole spans; steps are pixels of y.
+template <class Way>
+struct TapSpans {
+  static constexpr device::Major kMajor = device::Major::mn;
+  device::TensorMap map;
+  ConvShape p;
+  Divisor padded;  // channels of a tap
+  int rows, width;
 
-  bool in_fours() const { return true; }
-  template <int width>
-  GRAPNEL_DEVICE void operator()(int, int k, int n, const device::Vector<float, width>& sums) const {
-    const int tap = n / padded, channel = n % padded;
-    GRAPNEL_UNROLL
-    for (int e = 0; e < width; ++e)
-      if (channel + e < channels)
-        device::store(device::Global<float>(dw),
-                      (static_cast<std::int64_t>(k) * channels + channel + e) * taps + tap, sums[e]);
-  }
-};
-
-inline constexpr int kFlatPixels = 64, kFlatChannels = 32;
-
-/// Dense pictures (N, H, W, C) as one plane, flat: pixel (i, j) is the one at (i, j) * stride + first.
-struct FlatPlane {
-  Divisor rows, columns;  // flat
-  int h, w, c, stride_h, stride_w, first_h, first_w;
-};
-
-/// flat (C, pitch) = T of pictures, zeros where they have no pixel; through shared memory, channels behind
-/// one another on one side, pixels on the other.
-template <class T>
-GRAPNEL_KERNEL(kBlockThreads)
-lay_flat_kernel(FlatPlane p, std::int64_t pixels, std::int64_t pitch, device::Global<T> flat,
-                device::Global<const float> pictures) {
-  using namespace device;
-  constexpr int kPitch = kFlatChannels + 1, kWarps = static_cast<int>(kBlockThreads) / 32;
-  const Shared<float> tile = shared_memory<float>();
-  const std::int64_t first = std::int64_t{block().x} * kFlatPixels;
-  const int first_channel = static_cast<int>(block().y) * kFlatChannels;
-  const int warp = static_cast<int>(thread().x) / 32, mine = static_cast<int>(lane());
-  for (int i = warp; i < kFlatPixels; i += kWarps) {
-    float value = 0;
-    if (first + i < pixels && first_channel + mine < p.c) {
-      const Pixel at = pixel_of(static_cast<int>(first + i), p.rows, p.columns);
-      const int h = at.h * p.stride_h + p.first_h, w = at.w * p.stride_w + p.first_w;
-      if (h >= 0 && h < p.h && w >= 0 && w < p.w)
-        value = load(pictures, ((std::int64_t{at.n} * p.h + h) * p.w + w) * p.c + first_channel + mine);
+  GRAPNEL_DEVICE void load(device::Shared<ElementOf<Way>> to, int part, int row, int step,
+                           device::Shared<device::Barrier> full) const {
+    for (int i = 0; i < width; i += kSpan) {
+      const int at = row + i < rows ? row + i : 0;  // behind the last tap nobody looks
+      load_tap(to + i * kSpan, map, p, part, step * kSpan, tap_of(at, p.s, padded), full);
     }
-    store(tile, i * kPitch + mine, value);
   }
-  sync_block();
-  for (int c = warp; c < kFlatChannels && first_channel + c < p.c; c += kWarps) {
-    const std::int64_t at = first + 2 * mine;
-    if (at >= pitch) continue;
-    const Vector<T, 2> both{{operand_of<T>(load(tile, 2 * mine * kPitch + c)),
-                             operand_of<T>(load(tile, (2 * mine + 1) * kPitch + c))}};
-    store_vector(flat, (first_channel + c) * pitch + at, both);
-  }
-}
+};
 
-inline FlatAxis rows_axis(const Conv2d& p) {
-  const auto i = [](std::int64_t value) { return static_cast<int>(value); };
-  return {i(p.h), i(p.oh), i(p.r), i(p.stride_h), i(p.pad_h), i(p.dil_h)};
-}
-inline FlatAxis columns_axis(const Conv2d& p) {
-  const auto i = [](std::int64_t value) { return static_cast<int>(value); };
-  return {i(p.w), i(p.ow), i(p.s), i(p.stride_w), i(p.pad_w), i(p.dil_w)};
-}
-
-/// Whether a weight gradient is made by these kernels: in TF32 or bfloat16, where at least half of a tile is
-/// not zeros, and half of the flat pixels; with a stride, taps next to each other.
+/// Whether a weight gradient is made on Hopper: where at least half of a tile is not zeros.
 inline bool weight_grad_runs_on_hopper(const Conv2d& p, Precision precision) {
-  if (precision == Precision::fp32 || p.groups != 1 || p.k < 64 || p.c < 32) return false;
-  if ((p.stride_h > 1 && p.dil_h > 1) || (p.stride_w > 1 && p.dil_w > 1)) return false;
-  const std::int64_t pixels = p.n * p.oh * p.ow,
-                     flat = p.n * rows_axis(p).length() * columns_axis(p).length();
-  return pixels > 0 && flat <= 2 * pixels && device::has_hopper();
+  if (precision == Precision::tf32) return weight_grad_runs_flat(p);
+  return p.k >= 64 && p.k % 8 == 0 && runs_on_hopper(p, ConvPass::forward, precision) &&
+         p.n * p.oh * p.ow > 0;
 }
 
-template <class T>
-void weight_grad_on_hopper(const Conv2d& conv, float* dw, const float* x, const float* dy) {
-  constexpr const char* kName = "conv2d_weight_grad";
+/// From operands of dense pixels.
+template <class Way>
+void weight_grad_of_operands(const Conv2d& conv, float* dw, const ElementOf<Way>* x,
+                             const ElementOf<Way>* dy) {
   const ConvShape p = conv_shape(conv);
-  const FlatAxis h = rows_axis(conv), w = columns_axis(conv);
-  const std::int64_t pixels = conv.n * h.length() * w.length();
-  if (pixels > std::numeric_limits<int>::max())
-    throw DeviceFault("conv2d: " + std::to_string(pixels) + " pixels at once; use a smaller batch");
-  const std::int64_t pitch = (pixels + 7) / 8 * 8;
-  const int planes = h.planes() * w.planes();
+  const auto u = [](std::int64_t size) { return static_cast<std::uint64_t>(size); };
+  const std::int64_t pixels = conv.n * conv.oh * conv.ow;
+  const int padded = tiles_for(p.c, kSpan) * kSpan, taps = p.r * p.s;
+  constexpr std::uint64_t kElement = sizeof(ElementOf<Way>);
+  const device::TensorLayout filters{3,
+                                     {u(conv.k), u(pixels), Way::kParts},
+                                     {kElement, u(conv.k) * kElement, u(pixels * conv.k) * kElement},
+                                     {kSpan, kSpan, 1}};
+  const device::TensorMap columns = pixel_columns<Way>(conv, x, kSpan);
+  run_hopper_product<Way>(
+      "conv2d_weight_grad", {1, p.k, taps * padded, tiles_for(static_cast<int>(pixels), kSpan), 1},
+      FilterSpans<Way>{device::make_tensor_map(dy, filters, device::Swizzle::bytes128)},
+      [&](int width) {
+        return TapSpans<Way>{columns, p, padded, taps * padded, width};
+      },
+      StoreTaps{dw, p.c, taps, padded});
+}
 
-  const device::Workspace x_memory(static_cast<std::size_t>(planes * conv.c * pitch) * sizeof(T)),
-      dy_memory(static_cast<std::size_t>(conv.k * pitch) * sizeof(T));
-  T *const x_flat = x_memory.of<T>(), *const dy_flat = dy_memory.of<T>();
-  const auto lay_flat = [&](T* to, const float* from, const FlatPlane& plane) {
-    device::launch(kName,
-                   {static_cast<unsigned>((pitch + kFlatPixels - 1) / kFlatPixels),
-                    static_cast<unsigned>(tiles_for(plane.c, kFlatChannels))},
-                   {kBlockThreads}, sizeof(float) * kFlatPixels * (kFlatChannels + 1), lay_flat_kernel<T>,
-                   plane, pixels, pitch, to, from);
+/// x and dy may already be there as operands.
+template <class Way>
+void weight_grad_on_hopper(const Conv2d& p, float* dw, const float* x, const float* dy,
+                           const ElementOf<Way>* x_operand, const ElementOf<Way>* dy_operand) {
+  const auto with = [&](const float* data, const ElementOf<Way>* operand, std::int64_t pixels,
+                        std::int64_t channels, const auto& use) {
+    operand ? use(operand, channels)
+            : with_operand<Way>("conv2d_weight_grad", data, pixels, channels, channels, use);
   };
-  lay_flat(dy_flat, dy, {h.length(), w.length(), p.oh, p.ow, p.k, 1, 1, 0, 0});
-  for (int i = 0; i < h.planes(); ++i)
-    for (int j = 0; j < w.planes(); ++j)
-      lay_flat(x_flat + (std::int64_t{i} * w.planes() + j) * conv.c * pitch, x,
-               {h.length(), w.length(), p.h, p.w, p.c, h.stride, w.stride, h.first(i), w.first(j)});
-
-  const auto run = [&]<int kN>() {
-    const int padded = tiles_for(p.c, kN) * kN, taps = p.r * p.s;
-    const FlatShape shape{h.length(), w.length(), conv.s,  conv.stride_h, conv.stride_w, w.planes(),
-                          h.lowest(), w.lowest(), p.pad_h, p.pad_w,       p.dil_h,       p.dil_w,
-                          padded,     p.c};
-    const ShiftedRows<T> shifted{
-        matrix_rows(static_cast<const T*>(x_flat), planes * conv.c, pixels, pitch, kN).map, shape};
-    run_hopper_product<T, kN>(
-        kName, {1, p.k, taps * padded, tiles_for(static_cast<int>(pixels), kHopperDepth<T>), 1},
-        matrix_rows(static_cast<const T*>(dy_flat), conv.k, pixels, pitch, kHopperRows), shifted,
-        StoreShifted{dw, p.c, taps, padded});
-  };
-  p.c > 64 ? run.template operator()<128>() : run.template operator()<64>();
+  with(x, x_operand, p.n * p.h * p.w, p.c, [&](const ElementOf<Way>* left, std::int64_t) {
+    with(dy, dy_operand, p.n * p.oh * p.ow, p.k, [&](const ElementOf<Way>* right, std::int64_t) {
+      weight_grad_of_operands<Way>(p, dw, left, right);
+    });
+  });
 }
 
 }  // namespace grapnel::kernels

@@ -96,7 +96,8 @@ struct ReferenceConv2d {
 
   /// dw[k,c,r,s] = sum over n,oh,ow of dy[n,oh,ow,k] x[n, oh*stride - pad + r*dil, ow*stride - pad + s*dil,
   /// c]
-  static void weight_grad(const Conv2d& p, T* dw, const T* x, const T* dy) {
+  static void weight_grad(const Conv2d& p, T* dw, const T* x, const T* dy, const std::uint16_t*,
+                          const std::uint16_t*) {
     const Index c_group = p.c / p.groups, k_group = p.k / p.groups;
     constexpr Index kBlock = 64;  // channels summed together, because they lie together in x
     parallel_for(p.k * p.r * p.s, 1, [&](Index begin, Index end) {

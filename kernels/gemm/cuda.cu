@@ -30,27 +30,46 @@ bool is_thin(const Gemm& s, const float* a, const float* b) {
          (s.m == 1 || s.a_row % 4 == 0) && (s.n == 1 || s.b_col % 4 == 0) && aligned_for_four({a, b});
 }
 
-/// Whether the kernel for Hopper makes it: in TF32 or bfloat16, both operands along k, in rows of whole
-/// pieces of 16 bytes, and enough of each that a tile is not mostly zeros and a copy as bfloat16 is worth it.
+/// Whether the kernel for Hopper makes it: both operands along k, in rows of whole pieces of 16 bytes, and
+/// enough of each that a tile is not mostly zeros and a copy as bfloat16 is worth it.
 bool runs_on_hopper(const Gemm& s, Precision precision) {
   const std::int64_t piece = precision == Precision::tf32 ? 4 : 8;
-  return precision != Precision::fp32 && s.a_col == 1 && s.b_row == 1 && s.a_row >= s.k && s.b_col >= s.k &&
-         s.k % piece == 0 && s.k >= 4 * piece && s.m >= 64 && s.n >= 64 && device::has_hopper();
+  return s.a_col == 1 && s.b_row == 1 && s.a_row >= s.k && s.b_col >= s.k && s.k % piece == 0 &&
+         s.k >= 4 * piece && s.m >= 64 && s.n >= 64 && device::has_hopper();
 }
 
-template <class T>
+template <class Way>
 void multiply_on_hopper(const Gemm& s, const float* a, const float* b, const StoreSum& output) {
   const ProductSizes sizes{1, static_cast<int>(s.m), static_cast<int>(s.n),
-                           tiles_for(static_cast<int>(s.k), kHopperDepth<T>), 1};
-  with_operand<T>("gemm", a, s.m, s.k, s.a_row, [&](const T* left, std::int64_t left_pitch) {
-    with_operand<T>("gemm", b, s.n, s.k, s.b_col, [&](const T* right, std::int64_t right_pitch) {
-      const auto run = [&]<int kN>() {
-        run_hopper_product<T, kN>("gemm", sizes, matrix_rows(left, s.m, s.k, left_pitch, kHopperRows),
-                                  matrix_rows(right, s.n, s.k, right_pitch, kN), output);
-      };
-      s.n > 64 ? run.template operator()<128>() : run.template operator()<64>();
-    });
+                           tiles_for(static_cast<int>(s.k), kHopperDepth<Way>), 1};
+  with_operand<Way>("gemm", a, s.m, s.k, s.a_row, [&](const auto* left, std::int64_t left_pitch) {
+    const auto multiply = [&](const auto* right, std::int64_t right_pitch) {
+      run_hopper_product<Way>(
+          "gemm", sizes, matrix_rows<Way>(left, s.m, s.k, left_pitch, kHopperRows),
+          [&](std::uint32_t together) { return matrix_rows<Way>(right, s.n, s.k, right_pitch, together); },
+          output);
+    };
+    if (Way::kParts == s.parts.count && s.parts.input)
+      multiply(reinterpret_cast<const ElementOf<Way>*>(s.parts.input), s.k);
+    else
+      with_operand<Way>("gemm", b, s.n, s.k, s.b_col, multiply);
   });
+}
+
+/// B as it must lie for its parts to be used: dense along k.
+int gemm_parts(const Gemm& s) {
+  const Precision mode = precision();
+  if (mode == Precision::tf32 || s.b_row != 1 || s.b_col != s.k || s.k % 8 != 0) return 0;
+  if (s.m <= kMostThinRows) return mode == Precision::bf16 ? 1 : 0;
+  return !runs_on_hopper(s, mode) ? 0 : mode == Precision::bf16 ? AsBf16::kParts : AsFp32::kParts;
+}
+
+void make_parts(std::int64_t count, std::int64_t elements, std::uint16_t* parts, const float* x) {
+  const auto make = [&]<class Way>() {
+    launch_each("make_parts", elements / 4, copy_operand_kernel<Way, 4>, elements / 4, elements, elements,
+                reinterpret_cast<device::BFloat16*>(parts), x);
+  };
+  count == 1 ? make.template operator()<AsBf16>() : make.template operator()<AsFp32>();
 }
 
 void gemm(const Gemm& s, float* c, const float* a, const float* b, const float* bias) {
@@ -60,11 +79,15 @@ void gemm(const Gemm& s, float* c, const float* a, const float* b, const float* 
   const int m = static_cast<int>(s.m), n = static_cast<int>(s.n), k = static_cast<int>(s.k);
   if (m == 0 || n == 0) return;
   const StoreSum output{c, bias, s.c_row};
-  if (is_thin(s, a, b)) return run_thin_product("gemm", m, n, k, a, s.a_row, b, s.b_col, output);
   const Precision mode = precision();
+  if (is_thin(s, a, b)) {
+    const auto* part =
+        reinterpret_cast<const device::BFloat16*>(s.parts.count == 1 ? s.parts.input : nullptr);
+    return part ? run_thin_product("gemm", m, n, k, a, s.a_row, part, s.b_col, output)
+                : run_thin_product("gemm", m, n, k, a, s.a_row, b, s.b_col, output);
+  }
   if (runs_on_hopper(s, mode))
-    return mode == Precision::tf32 ? multiply_on_hopper<float>(s, a, b, output)
-                                   : multiply_on_hopper<device::BFloat16>(s, a, b, output);
+    return as_precision_says(mode, [&]<class Way>() { multiply_on_hopper<Way>(s, a, b, output); });
   with_source(a, m, k, s.a_row, s.a_col, [&](const auto& left) {
     with_source(b, n, k, s.b_col, s.b_row, [&](const auto& right) {
       run_precisely<128>("gemm", {1, m, n, k, 1}, left, right, output);
@@ -76,6 +99,8 @@ void gemm(const Gemm& s, float* c, const float* a, const float* b, const float* 
 
 void fill_gemm_cuda(FloatKernels<float>& table) {
   table.gemm = gemm;
+  table.gemm_parts = gemm_parts;
+  table.make_parts = make_parts;
 }
 
 }  // namespace grapnel::kernels

@@ -1,5 +1,5 @@
-// The product of tiled.cuh for Hopper (sm_90a), in TF32 or bfloat16: C (M,N) = A (M,K) B (K,N), both operands
-// fetched by tensor maps and multiplied by warpgroups from shared memory.
+// The product of tiled.cuh for Hopper (sm_90a): C (M,N) = A (M,K) B (K,N), both operands fetched by tensor
+// maps and multiplied by warpgroups from shared memory, on tensor cores whatever the precision.
 //
 // A block makes a tile of 128 x kN. Its first warpgroup has one thread that keeps a ring of stages full; the
 // other two multiply 64 rows each and say when a stage is free. Every so many steps they add their sums to
@@ -8,104 +8,133 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 
 #include "grapnel/kernels/common/hopper.cuh"
+#include "grapnel/kernels/common/parts.cuh"
 #include "grapnel/kernels/gemm/multiply.cuh"
 
 namespace grapnel::kernels {
 
+/// Calls use.operator()<way>().
+template <class Use>
+void as_precision_says(Precision precision, const Use& use) {
+  switch (precision) {
+    case Precision::fp32:
+      return use.template operator()<AsFp32>();
+    case Precision::tf32:
+      return use.template operator()<AsTf32>();
+    case Precision::bf16:
+      return use.template operator()<AsBf16>();
+  }
+}
+
 /// A step is 128 bytes of k: 32 floats, multiplied as TF32, or 64 BFloat16.
-template <class T>
-inline constexpr int kHopperDepth = 128 / static_cast<int>(sizeof(T));
-template <class T>
+template <class Way>
+inline constexpr int kHopperDepth = 128 / static_cast<int>(sizeof(ElementOf<Way>));
+template <class Way>
 inline constexpr device::Rounding kHopperRounding =
-    std::is_same_v<T, float> ? device::Rounding::tf32 : device::Rounding::none;
+    std::is_same_v<Way, AsTf32> ? device::Rounding::tf32 : device::Rounding::none;
+/// Steps until sums are added to those before.
+template <class Way>
+inline constexpr int kHopperTogether = Way::kParts == 1 ? kStepsTogether : 1;
+/// Products of parts in a step.
+template <class Way>
+inline constexpr int kProducts = Way::kParts*(Way::kParts + 1) / 2;
 inline constexpr int kHopperRows = 128;
 inline constexpr unsigned kHopperThreads = 384;
+/// Tiles 256 wide have no registers for sums of before: a block adds up no more steps than these.
+inline constexpr int kMostUnfolded = 512;
 
-/// What a block of tiles kN wide has in shared memory: as many stages as fit, each with rows of A, then rows
-/// of B; a barrier that says a stage is full for each, then one that says it is empty.
-template <int kN>
+/// What a block of tiles kN wide has in shared memory: as many stages as fit, each with rows of A's parts,
+/// then rows of B's; a barrier that says a stage is full for each, then one that says it is empty.
+template <class Way, int kN>
 struct HopperStages {
-  static constexpr int kBytes = (kHopperRows + kN) * 128, kCount = 192 * 1024 / kBytes;
+  static constexpr int kBytes = Way::kParts * (kHopperRows + kN) * 128, kCount = 216 * 1024 / kBytes;
   static constexpr std::size_t kAllBytes = kCount * (kBytes + 2 * sizeof(device::Barrier));
 };
 
 /// Rows (m or n) of a matrix that lies along k: an operand for this kernel. Any operand has
-///   void load(Shared<T> to, int row, int step, Shared<Barrier> full) const
-/// which starts to copy 128 bytes of each of its rows from `row` on, swizzled, zeros beyond the edges.
-template <class T>
+///   kMajor     which index its elements lie along
+///   void load(Shared<Element> to, int part, int row, int step, Shared<Barrier> full) const
+/// which starts to copy 128 bytes of each of its rows from `row` on, swizzled, or if it lies along rows, one
+/// after the other 64 of them for each of the step's 64 k. What lies beyond the edges is zeros, or is
+/// multiplied for nobody.
+template <class Way>
 struct MatrixRows {
+  static constexpr device::Major kMajor = device::Major::k;
   device::TensorMap map;
 
-  GRAPNEL_DEVICE void load(device::Shared<T> to, int row, int step,
+  GRAPNEL_DEVICE void load(device::Shared<ElementOf<Way>> to, int part, int row, int step,
                            device::Shared<device::Barrier> full) const {
-    device::load_tile(to, map, std::array{step * kHopperDepth<T>, row}, full);
+    device::load_tile(to, map, std::array{step * kHopperDepth<Way>, row, part}, full);
   }
 };
 
-/// What an operand's elements become: floats stay, and are rounded to TF32 on their way to shared memory.
-template <class T>
-GRAPNEL_DEVICE T operand_of(float value) {
-  if constexpr (std::is_same_v<T, float>)
-    return value;
-  else
-    return {static_cast<std::uint16_t>(rounded<16>(value) >> 16)};
-}
-
-/// to (rows, columns), dense, = from, whose rows lie `pitch` apart; `width` elements a thread.
-template <class T, int width>
+/// to (parts, rows, columns), dense, = from, whose rows lie `pitch` apart; `width` elements a thread.
+template <class Way, int width>
 GRAPNEL_KERNEL(kBlockThreads)
-copy_operand_kernel(std::int64_t pieces, std::int64_t columns, std::int64_t pitch, device::Global<T> to,
-                    device::Global<const float> from) {
+copy_operand_kernel(std::int64_t pieces, std::int64_t columns, std::int64_t pitch,
+                    device::Global<ElementOf<Way>> to, device::Global<const float> from) {
   const std::int64_t i = element() * width;
   if (i >= pieces * width) return;
-  const auto values = device::load_vector<width>(from, i / columns * pitch + i % columns);
-  device::Vector<T, width> result;
-  GRAPNEL_UNROLL
-  for (int e = 0; e < width; ++e) result[e] = operand_of<T>(values[e]);
-  device::store_vector(to, i, result);
+  store_parts<Way, width>(to, i, pieces * width,
+                          device::load_vector<width>(from, i / columns * pitch + i % columns));
 }
 
-/// Calls use(operand, pitch) with rows as tensor maps can fetch them: T, at multiples of 16 bytes. Floats
-/// that lie so are used where they are; a copy lasts until what `use` launched has ended. columns is a
-/// multiple of 16 bytes.
-template <class T, class Use>
+/// Calls use(operand, pitch) with rows as tensor maps can fetch them: at multiples of 16 bytes, and all rows
+/// of one part behind those of the other. Floats that lie so are used where they are; a copy lasts until what
+/// `use` launched has ended. columns is a multiple of 16 bytes.
+template <class Way, class Use>
 void with_operand(const char* name, const float* data, std::int64_t rows, std::int64_t columns,
                   std::int64_t pitch, const Use& use) {
+  using Element = ElementOf<Way>;
   const bool aligned = aligned_for_four({data}) && pitch % 4 == 0;
-  if constexpr (std::is_same_v<T, float>)
+  if constexpr (std::is_same_v<Element, float>)
     if (aligned) return use(data, pitch);
-  const device::Workspace copy(static_cast<std::size_t>(rows * columns) * sizeof(T));
-  T* to = copy.of<T>();
+  const device::Workspace copy(static_cast<std::size_t>(Way::kParts * rows * columns) * sizeof(Element));
+  Element* to = copy.of<Element>();
   if (aligned)
-    launch_each(name, rows * columns / 4, copy_operand_kernel<T, 4>, rows * columns / 4, columns, pitch, to,
+    launch_each(name, rows * columns / 4, copy_operand_kernel<Way, 4>, rows * columns / 4, columns, pitch, to,
                 data);
   else
-    launch_each(name, rows * columns, copy_operand_kernel<T, 1>, rows * columns, columns, pitch, to, data);
-  use(static_cast<const T*>(to), columns);
+    launch_each(name, rows * columns, copy_operand_kernel<Way, 1>, rows * columns, columns, pitch, to, data);
+  use(static_cast<const Element*>(to), columns);
 }
 
 /// `rows` rows of `columns` elements, `pitch` apart and aligned as with_operand gives them; `together` of
 /// them are fetched at once.
-template <class T>
-MatrixRows<T> matrix_rows(const T* data, std::int64_t rows, std::int64_t columns, std::int64_t pitch,
-                          std::uint32_t together) {
+template <class Way>
+MatrixRows<Way> matrix_rows(const ElementOf<Way>* data, std::int64_t rows, std::int64_t columns,
+                            std::int64_t pitch, std::uint32_t together) {
   const auto u = [](std::int64_t size) { return static_cast<std::uint64_t>(size); };
-  return {device::make_tensor_map(
-      data,
-      device::TensorLayout{
-          2, {u(columns), u(rows)}, {sizeof(T), u(pitch) * sizeof(T)}, {kHopperDepth<T>, together}},
-      device::Swizzle::bytes128, kHopperRounding<T>)};
+  const std::uint64_t row = u(pitch) * sizeof(ElementOf<Way>);
+  return {device::make_tensor_map(data,
+                                  device::TensorLayout{3,
+                                                       {u(columns), u(rows), Way::kParts},
+                                                       {sizeof(ElementOf<Way>), row, u(rows) * row},
+                                                       {kHopperDepth<Way>, together, 1}},
+                                  device::Swizzle::bytes128, kHopperRounding<Way>)};
 }
 
+/// Rows from `rows` on, as an Operand's lie in shared memory.
+template <class Operand, class T>
+GRAPNEL_DEVICE device::Matrix operand_matrix(device::Shared<T> rows) {
+  constexpr unsigned kBetweenSpans = Operand::kMajor == device::Major::k ? 0 : 64 * 128;
+  return device::matrix(rows, device::Swizzle::bytes128, kBetweenSpans, 1024);
+}
+/// Bytes from 32 bytes of k to the next.
+template <class Operand>
+inline constexpr unsigned kNextDepth = Operand::kMajor == device::Major::k ? 32 : 16 * 128;
+
 /// `s.k` counts steps. Sums are delivered one by one, or in fours.
-template <class T, int kN, class A, class B, class Output>
+template <class Way, int kN, class A, class B, class Output>
 GRAPNEL_KERNEL(kHopperThreads, 1)
 hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b, Output output,
                       bool in_fours, device::Global<float> partial) {
   using namespace device;
-  using Stages = HopperStages<kN>;
+  using T = ElementOf<Way>;
+  using Stages = HopperStages<Way, kN>;
   constexpr int kRing = Stages::kCount;
   const int across = tiles_for(s.m, kHopperRows), down = tiles_for(s.n, kN);
   const int tile = static_cast<int>(block().x), split = tile / across / down;
@@ -115,7 +144,9 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
   const auto rows_of_a = [&](int stage) {
     return shared_memory<T>(static_cast<unsigned>(stage) * Stages::kBytes);
   };
-  const auto rows_of_b = [&](int stage) { return rows_of_a(stage) + kHopperRows * kHopperDepth<T>; };
+  const auto rows_of_b = [&](int stage) {
+    return rows_of_a(stage) + Way::kParts * kHopperRows * kHopperDepth<Way>;
+  };
   const Shared<Barrier> full = shared_memory<Barrier>(kRing * Stages::kBytes), empty = full + kRing;
   const int t = static_cast<int>(thread().x);
   if (t == 0) {
@@ -134,8 +165,11 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
         const int stage = i % kRing;
         wait(empty + stage, i / kRing % 2 == 0);
         arrive_expecting(full + stage, Stages::kBytes);
-        a.load(rows_of_a(stage), first_row, begin + i, full + stage);
-        b.load(rows_of_b(stage), first_column, begin + i, full + stage);
+        for (int part = 0; part < Way::kParts; ++part) {
+          const int rows = part * kHopperDepth<Way>;
+          a.load(rows_of_a(stage) + rows * kHopperRows, part, first_row, begin + i, full + stage);
+          b.load(rows_of_b(stage) + rows * kN, part, first_column, begin + i, full + stage);
+        }
       }
     }
     return;
@@ -143,30 +177,41 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
 
   ask_for_registers<232>();
   const int half = t / 128 * 64 - 64;  // this warpgroup's first row of the tile
+  constexpr bool kFolds = kN <= 128;
+  constexpr int kTogether = kFolds ? kHopperTogether<Way> : kMostUnfolded;
   device::Sums<kN> now;
-  float before[kN / 2] = {};
+  float before[kFolds ? kN / 2 : 1] = {};
   const auto release = [&](int i) {
     if (t % 128 == 0) arrive(empty + i % kRing);
   };
-  for (int first = 0; first < steps; first += kStepsTogether) {
-    const int end = first + kStepsTogether < steps ? first + kStepsTogether : steps;
+  for (int first = 0; first < steps; first += kTogether) {
+    const int end = first + kTogether < steps ? first + kTogether : steps;
     for (int i = first; i < end; ++i) {
       const int stage = i % kRing;
       wait(full + stage, i / kRing % 2);
       fence_products(now);
-      const Matrix of_a = matrix(rows_of_a(stage) + half * kHopperDepth<T>, Swizzle::bytes128, 0, 1024),
-                   of_b = matrix(rows_of_b(stage), Swizzle::bytes128, 0, 1024);
+      const Matrix of_a = operand_matrix<A>(rows_of_a(stage) + half * kHopperDepth<Way>),
+                   of_b = operand_matrix<B>(rows_of_b(stage));
+      bool add = i > first;
+      // Products of small parts first, while the sums are small: adding to large ones drops more.
       GRAPNEL_UNROLL
-      for (int k = 0; k < 4; ++k) multiply_async<T>(now, of_a + 32 * k, of_b + 32 * k, i - first + k > 0);
+      for (int parts = Way::kParts - 1; parts >= 0; --parts) GRAPNEL_UNROLL
+      for (int part = 0; part <= parts; ++part) GRAPNEL_UNROLL
+      for (int k = 0; k < 4; ++k) {
+        multiply_async<T, A::kMajor, B::kMajor>(now, of_a + (part * kHopperRows * 128 + k * kNextDepth<A>),
+                                                of_b + ((parts - part) * kN * 128 + k * kNextDepth<B>), add);
+        add = true;
+      }
       commit_products();
       wait_for_products<1>();
       if (i > first) release(i - 1);
     }
     wait_for_products<0>(now);
     release(end - 1);
-    GRAPNEL_UNROLL
+    if constexpr (kFolds) GRAPNEL_UNROLL
     for (int e = 0; e < kN / 2; ++e) before[e] += now[e];
   }
+  const auto sum = [&](int e) { return kFolds ? before[kFolds ? e : 0] : steps > 0 ? now[e] : 0; };
   // Through shared memory, so that a warp writes whole rows; with this pitch no two lanes meet in a bank.
   constexpr int kPitch = kN + 8;
   const Shared<float> sums = shared_memory<float>();
@@ -175,7 +220,7 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
   GRAPNEL_UNROLL
   for (int e = 0; e < kN / 2; e += 2)
     store_vector(sums, (row + e / 2 % 2 * 8) * kPitch + column + e / 4 * 8,
-                 Vector<float, 2>{{before[e], before[e + 1]}});
+                 Vector<float, 2>{{sum(e), sum(e + 1)}});
   sync_named(1, 256);
   const auto deliver_all = [&]<int width>() {
     constexpr int kLine = kN / width;
@@ -188,31 +233,57 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
   in_fours ? deliver_all.template operator()<4>() : deliver_all.template operator()<1>();
 }
 
-/// Among how many blocks each tile's sum is split, at most `most`: what ends first if 132 multiprocessors
-/// make a block each at a time. Counted in steps: a block takes 6 more than it multiplies, 10 if it leaves a
-/// part of a sum, and the second kernel 4, and 1 for each 24 parts. Numbers of the model in tools/bench.
-inline int splits_for(std::int64_t tiles, int steps, int most) {
-  const auto cost = [&](std::int64_t splits) {
-    const std::int64_t waves = (tiles * splits + 131) / 132, multiplied = (steps + splits - 1) / splits;
-    return splits == 1 ? waves * (multiplied + 6) : waves * (multiplied + 10) + 4 + tiles * splits / 24;
-  };
-  int best = 1;
-  for (int splits = 2; splits <= std::min(most, 128); ++splits)
-    if (cost(splits) < cost(best)) best = splits;
+/// How wide tiles are, and among how many blocks each one's sum is split.
+struct Tiling {
+  int width, splits;
+};
+/// What ends first if 132 multiprocessors make a block each at a time, by the model in tools/bench, in units
+/// of 200 clocks: a step takes what L2 needs to fetch it for all of them, or in three parts what tensor cores
+/// need. A block takes 15 more, 25 if it leaves a part of a sum, and the second kernel 10, and 1 for each 10
+/// parts of 128 columns.
+template <class Way>
+Tiling tiling_for(int m, int n, int steps) {
+  // A block takes on no fewer than 256 terms' products.
+  constexpr int kFewest = std::max(1, 256 / kHopperDepth<Way> / kProducts<Way>);
+  const int most = std::clamp(steps / kFewest, 1, 128);
+  Tiling best{};
+  std::int64_t least = std::numeric_limits<std::int64_t>::max();
+  for (const int width : {64, 128, 256}) {
+    if (width == 64 ? n > 64 : n <= width / 2) continue;
+    if (width == 256 && Way::kParts > 1) continue;
+    const std::int64_t tiles = std::int64_t{tiles_for(m, kHopperRows)} * tiles_for(n, width);
+    const int step = Way::kParts == 1 ? 2 + width / 64 : width == 64 ? 10 : 18;
+    for (int splits = width == 256 ? tiles_for(steps, kMostUnfolded) : 1; splits <= most; ++splits) {
+      const std::int64_t blocks = tiles * splits, waves = (blocks + 131) / 132,
+                         work = std::int64_t{tiles_for(steps, splits)} * step;
+      const std::int64_t cost =
+          splits == 1 ? waves * (work + 15) : waves * (work + 25) + 10 + blocks * width / 1280;
+      if (cost >= least) continue;
+      least = cost;
+      best = {width, splits};
+    }
+  }
   return best;
 }
 
-/// Runs one product (s.groups is 1) of T, whose s.k counts steps, in tiles kN wide.
-template <class T, int kN, class A, class B, class Output>
-void run_hopper_product(const char* name, ProductSizes s, const A& a, const B& b, const Output& output) {
-  const std::int64_t tiles = static_cast<std::int64_t>(tiles_for(s.m, kHopperRows)) * tiles_for(s.n, kN);
-  constexpr int kFewest = 256 / kHopperDepth<T>;  // no fewer than 256 terms in a block
-  s.splits = splits_for(tiles, s.k, s.k / kFewest);
-  run_split(name, s, output, [&](float* partial) {
-    device::launch(name, {static_cast<unsigned>(tiles * s.splits)}, {kHopperThreads},
-                   HopperStages<kN>::kAllBytes, hopper_product_kernel<T, kN, A, B, Output>, s, a, b, output,
-                   s.n % 4 == 0 && output.in_fours(), partial);
-  });
+/// Runs one product (s.groups is 1), whose s.k counts steps. make_b(width) is B for tiles so wide.
+template <class Way, class A, class MakeB, class Output>
+void run_hopper_product(const char* name, ProductSizes s, const A& a, const MakeB& make_b,
+                        const Output& output) {
+  const Tiling tiling = tiling_for<Way>(s.m, s.n, s.k);
+  s.splits = tiling.splits;
+  const auto run = [&]<int kN>() {
+    const auto b = make_b(kN);
+    run_split(name, s, output, [&](float* partial) {
+      const std::int64_t tiles = std::int64_t{tiles_for(s.m, kHopperRows)} * tiles_for(s.n, kN);
+      device::launch(name, {static_cast<unsigned>(tiles * s.splits)}, {kHopperThreads},
+                     HopperStages<Way, kN>::kAllBytes, hopper_product_kernel<Way, kN, A, decltype(b), Output>,
+                     s, a, b, output, s.n % 4 == 0 && output.in_fours(), partial);
+    });
+  };
+  if constexpr (Way::kParts == 1)
+    if (tiling.width == 256) return run.template operator()<256>();
+  tiling.width == 128 ? run.template operator()<128>() : run.template operator()<64>();
 }
 
 }  // namespace grapnel::kernels

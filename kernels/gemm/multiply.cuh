@@ -3,8 +3,7 @@
 // TF32 or bfloat16.
 #pragma once
 
-#include <cstring>
-
+#include "grapnel/kernels/common/parts.cuh"
 #include "grapnel/kernels/common/precision.h"
 #include "grapnel/kernels/gemm/tiled.cuh"
 
@@ -116,19 +115,6 @@ class MultiplyFloat {
  public:
   Sums<kDown, kAcross> sums;
 };
-
-GRAPNEL_DEVICE std::uint32_t bits_of(float value) {
-  std::uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
-/// To nearest, ties to even, with `dropped` lower bits left over. A NaN stays one, whichever bits it has.
-template <int dropped>
-GRAPNEL_DEVICE std::uint32_t rounded(float value) {
-  const std::uint32_t bits = bits_of(value);
-  return value != value ? bits | 0x400000u : bits + ((1u << (dropped - 1)) - 1) + (bits >> dropped & 1u);
-}
 
 /// What the two tensor-core products share: fragments of 16 x 8 sums, laid out as device.cuh says. Which k of
 /// a step a fragment calls its first is free, if A and B agree: place, place + 4, ... meet no bank twice.

@@ -1,18 +1,20 @@
 // A product with few rows, as linear layers have for few pictures: C (M,N) = A (M,K) B (K,N), both operands
 // along k. It takes as long as B takes to be read, once: a warp makes some columns of all rows, its lanes
-// share k, four at a time, and add up what they have in a fixed order. In every precision it is float32.
+// share k, four at a time, and add up what they have in a fixed order. In every precision it is float32, but
+// B may be bfloat16.
 #pragma once
 
 #include "grapnel/kernels/common/grid.cuh"
+#include "grapnel/kernels/common/parts.cuh"
 
 namespace grapnel::kernels {
 
 inline constexpr int kMostThinRows = 8;
 
-template <int kRows, int kColumns, class Output>
+template <int kRows, int kColumns, class T, class Output>
 GRAPNEL_KERNEL(kBlockThreads)
 thin_product_kernel(int m, int n, int k, device::Global<const float> a, std::int64_t a_row,
-                    device::Global<const float> b, std::int64_t b_column, Output output) {
+                    device::Global<const T> b, std::int64_t b_column, Output output) {
   using namespace device;
   const int first = static_cast<int>(element() / 32) * kColumns;
   if (first >= n) return;
@@ -27,7 +29,7 @@ thin_product_kernel(int m, int n, int k, device::Global<const float> a, std::int
       GRAPNEL_UNROLL
       for (int i = 0; i < kRows; ++i) {
         GRAPNEL_UNROLL
-        for (int e = 0; e < 4; ++e) sums[i][j] += rows[i][e] * column[e];
+        for (int e = 0; e < 4; ++e) sums[i][j] += rows[i][e] * float_of(column[e]);
       }
     }
   }
@@ -44,13 +46,13 @@ thin_product_kernel(int m, int n, int k, device::Global<const float> a, std::int
 }
 
 /// m is at most kMostThinRows; k, the distance of rows of A if it has several, and that of columns of B are
-/// multiples of 4, and both operands aligned for four.
-template <class Output>
-void run_thin_product(const char* name, int m, int n, int k, const float* a, std::int64_t a_row,
-                      const float* b, std::int64_t b_column, const Output& output) {
+/// multiples of 4, and both operands aligned for four. B is float or BFloat16.
+template <class T, class Output>
+void run_thin_product(const char* name, int m, int n, int k, const float* a, std::int64_t a_row, const T* b,
+                      std::int64_t b_column, const Output& output) {
   const auto run = [&]<int kRows, int kColumns>() {
     launch_each(name, std::int64_t{32} * ((n + kColumns - 1) / kColumns),
-                thin_product_kernel<kRows, kColumns, Output>, m, n, k, a, a_row, b, b_column, output);
+                thin_product_kernel<kRows, kColumns, T, Output>, m, n, k, a, a_row, b, b_column, output);
   };
   const auto run_rows = [&]<int kRows>() {
     // Four columns share what is read of A, where there are warps enough for every multiprocessor.

@@ -61,9 +61,9 @@ inline Data any_data_for(const Conv2d& p) {
 
 /// The parts of an epilogue, in order; a bit for each.
 constexpr unsigned kAllParts = 63;
-struct Parts {
+struct EpilogueOperands {
   std::vector<float> scale, shift, after, residual, mask;
-  Parts(std::size_t channels, std::size_t elements)
+  EpilogueOperands(std::size_t channels, std::size_t elements)
       : scale(numbers(channels, 11)),
         shift(numbers(channels, 12)),
         after(numbers(channels, 13)),
@@ -71,7 +71,7 @@ struct Parts {
         mask(numbers(elements, 15)) {}
 };
 template <class Give>
-Epilogue<float> epilogue_of(const Parts& p, unsigned which, const Give& give) {
+Epilogue<float> epilogue_of(const EpilogueOperands& p, unsigned which, const Give& give) {
   Epilogue<float> e;
   if (which & 1) e.scale = give(p.scale);
   if (which & 2) e.shift = give(p.shift);
@@ -110,14 +110,15 @@ inline Results expected_of(const Conv2d& p, const Data& d, unsigned parts = 0, b
     return result;
   };
   const auto here = [](const std::vector<float>& values) { return values.data(); };
-  const Parts of_y(count({p.k}), d.dy.size()), of_x(count({p.c}), d.x.size());
+  const EpilogueOperands of_y(count({p.k}), d.dy.size()), of_x(count({p.c}), d.x.size());
   if (passes.forward)
     table.conv2d_forward(p, out.y.data(), d.x.data(), packed(ConvPass::forward).data(),
                          epilogue_of(of_y, parts, here));
   if (passes.input_grad)
     table.conv2d_input_grad(p, out.dx.data(), d.dy.data(), packed(ConvPass::input_grad).data(),
                             epilogue_of(of_x, parts, here));
-  if (passes.weight_grad) table.conv2d_weight_grad(p, out.dw.data(), d.x.data(), d.dy.data());
+  if (passes.weight_grad)
+    table.conv2d_weight_grad(p, out.dw.data(), d.x.data(), d.dy.data(), nullptr, nullptr);
   return out;
 }
 
@@ -135,12 +136,12 @@ inline Results run(const Conv2d& p, const Data& d, unsigned parts = 0, bool last
     kept.push_back(std::make_unique<Array<float>>(values));
     return kept.back()->data();
   };
-  const Parts of_y(count({p.k}), d.dy.size()), of_x(count({p.c}), d.x.size());
+  const EpilogueOperands of_y(count({p.k}), d.dy.size()), of_x(count({p.c}), d.x.size());
   if (passes.forward)
     table.conv2d_forward(p, y.data(), x.data(), forward.data(), epilogue_of(of_y, parts, there));
   if (passes.input_grad)
     table.conv2d_input_grad(p, dx.data(), dy.data(), backward.data(), epilogue_of(of_x, parts, there));
-  if (passes.weight_grad) table.conv2d_weight_grad(p, dw.data(), x.data(), dy.data());
+  if (passes.weight_grad) table.conv2d_weight_grad(p, dw.data(), x.data(), dy.data(), nullptr, nullptr);
   return {y.values(), dx.values(), dw.values()};
 }
 

@@ -1,6 +1,7 @@
 // What kernels/common/device.cuh stands for in tests: the same names, carried out by the model and checked.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 #include <type_traits>
 
@@ -215,7 +216,14 @@ inline double bf16(std::uint32_t bits) {
   return value;
 }
 
-/// D = A B + C of one warp, 16x8, `depth` deep: products and their sum are exact here, and rounded once.
+/// What a tensor core makes of an exact sum: the bits that a float has no room for are dropped.
+inline float toward_zero(double sum) {
+  const auto nearest = static_cast<float>(sum);
+  return std::abs(nearest) > std::abs(sum) && std::isfinite(nearest) ? std::nextafter(nearest, 0.0f)
+                                                                     : nearest;
+}
+
+/// D = A B + C of one warp, 16x8, `depth` deep.
 template <int depth, class Element>
 std::array<float, 4> multiply(const std::array<std::uint32_t, 4>& a, const std::array<std::uint32_t, 2>& b,
                               const std::array<float, 4>& c, const Element& element, const Site& site) {
@@ -228,7 +236,7 @@ std::array<float, 4> multiply(const std::array<std::uint32_t, 4>& a, const std::
     double sum = c[i];
     for (unsigned k = 0; k < depth; ++k)
       sum += element(all_a, row, k, true) * element(all_b, column, k, false);
-    d[i] = static_cast<float>(sum);
+    d[i] = toward_zero(sum);
   }
   return d;
 }

@@ -126,7 +126,7 @@ void Hopper::carry_out(WarpGroup& group, const Product& product, unsigned number
       const unsigned row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + t % 4 * 2 + i % 2;
       double sum = product.add ? group.sums[t][i] : 0;
       for (unsigned k = 0; k < depth; ++k) sum += a[row * depth + k] * b[column * depth + k];
-      group.sums[t][i] = static_cast<float>(sum);
+      group.sums[t][i] = device::host::toward_zero(sum);
     }
 }
 

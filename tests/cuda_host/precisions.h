@@ -23,17 +23,15 @@ void in_every_precision(const Body& body) {
   kernels::set_precision(Precision::fp32);
 }
 
-/// TF32 and bfloat16, on a Hopper.
 template <class Body>
-void on_tensor_cores(const Body& body) {
+void on_hopper(const Body& body) {
   const WithHopper hopper;
-  in_every_precision([&](Precision precision) {
-    if (precision != Precision::fp32) body(precision);
-  });
+  in_every_precision(body);
 }
 
-/// To so many bits of fraction, to nearest, ties to even.
+/// To as many bits of fraction as operands have, to nearest, ties to even.
 inline std::vector<float> rounded_to(std::vector<float> values, Precision precision) {
+  if (precision == Precision::fp32) return values;
   const int bits = precision == Precision::tf32 ? 11 : 8;
   for (float& value : values) {
     int exponent = 0;

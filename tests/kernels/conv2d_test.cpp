@@ -99,7 +99,7 @@ void reference_answers(const Conv2d& p, const std::vector<double>& x, const std:
   k.conv2d_forward(p, y->data(), x.data(), packed(k, p, ConvPass::forward, w, strides).data(),
                    {.shift = bias.data()});
   k.conv2d_input_grad(p, dx->data(), dy.data(), packed(k, p, ConvPass::input_grad, w, strides).data(), {});
-  k.conv2d_weight_grad(p, dw->data(), x.data(), dy.data());
+  k.conv2d_weight_grad(p, dw->data(), x.data(), dy.data(), nullptr, nullptr);
 }
 
 Case make_case(const Layer& layer, bool channels_last_weights) {
@@ -139,7 +139,7 @@ Answers run(const FloatKernels<float>& k, const Case& c) {
   k.conv2d_forward(c.p, a.y.data(), c.x.data(), forward.data(), {.shift = c.bias.data()});
   k.conv2d_forward(c.p, a.y_without_bias.data(), c.x.data(), forward.data(), {});
   k.conv2d_input_grad(c.p, a.dx.data(), c.dy.data(), backward.data(), {});
-  k.conv2d_weight_grad(c.p, a.dw.data(), c.x.data(), c.dy.data());
+  k.conv2d_weight_grad(c.p, a.dw.data(), c.x.data(), c.dy.data(), nullptr, nullptr);
   return a;
 }
 

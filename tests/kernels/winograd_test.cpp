@@ -139,7 +139,7 @@ struct Layer {
     reference.conv2d_forward(p, y_want.data(), widened(x).data(), packed(ConvPass::forward).data(), {});
     reference.conv2d_input_grad(p, dx_want.data(), widened(dy).data(), packed(ConvPass::input_grad).data(),
                                 {});
-    reference.conv2d_weight_grad(p, dw_want.data(), widened(x).data(), widened(dy).data());
+    reference.conv2d_weight_grad(p, dw_want.data(), widened(x).data(), widened(dy).data(), nullptr, nullptr);
   }
 
   std::vector<float> correlate(const Variant& v, ConvPass pass, const Epilogue<float>& epilogue) const {

@@ -73,7 +73,7 @@ void run_conv(benchmark::State& state, const FloatKernels<float>& kernels, const
     if (pass == "forward")
       kernels.conv2d_forward(p, y.data(), x.data(), packed.data(), {.shift = bias.data()});
     if (pass == "input_grad") kernels.conv2d_input_grad(p, x.data(), y.data(), packed.data(), {});
-    if (pass == "weight_grad") kernels.conv2d_weight_grad(p, w.data(), x.data(), y.data());
+    if (pass == "weight_grad") kernels.conv2d_weight_grad(p, w.data(), x.data(), y.data(), nullptr, nullptr);
     if (pass == "pack") kernels.conv2d_pack(p, packing, packed.data(), w.data(), w_strides);
   }
   const double products = static_cast<double>(p.n * p.oh * p.ow * p.k) * static_cast<double>(p.c * p.r * p.s);

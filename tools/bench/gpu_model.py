@@ -25,18 +25,22 @@ RESIDENT = {(64, 64): 2, (128, 64): 2, (128, 128): 1}
 # Of all issue slots, those that are used: independent FMAs; reads, roundings and mma.sync that wait for each other, in two
 # blocks a multiprocessor or in one.
 USED = {"fp32": {1: 0.9, 2: 0.9}, "tf32": {1: 0.6, 2: 0.8}, "bf16": {1: 0.6, 2: 0.8}}
+# On wgmma: of an operand's elements the bytes and the parts, and steps until sums are added to those before. float32 is made of
+# products of bfloat16.
+WGMMA = {"fp32": (2, 3, 1), "tf32": (4, 1, 8), "bf16": (2, 1, 8)}
+MACS_WGMMA, CEILING_WGMMA = {**MACS, "fp32": MACS["bf16"]}, {**CEILING, "fp32": CEILING["bf16"]}
 PASSES, PRECISIONS = ("forward", "dgrad", "wgrad"), ("fp32", "tf32", "bf16")
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Kernels for tensor cores in TF32 and bfloat16; float32 runs in the tiled kernels of all variants."""
+    """Kernels, and what stands for others to be compared with."""
     name: str
     wgmma: bool = True
-    widths: tuple = (64, 128)  # of tiles with 128 rows
+    widths: tuple = (64, 128, 256)  # of tiles with 128 rows
     together: int = 1  # blocks of a cluster, which fetch one operand once
     ends: int = 3000  # clocks of a tile in which nothing is multiplied: its first copies, its results
-    fold: int = 200  # clocks for every 8 steps, in which sums are added to those before
+    fold: int = 200  # clocks in which sums are added to those before; tiles 256 wide do not
     whole_waves: bool = False  # a long sum is split as suits the multiprocessors, not by the rule of the code
     bf16_stored: bool = False  # activations are bfloat16 in memory; else converted before each product
     flat: bool = True  # weight gradients lay pixels behind one another first; else both operands lie as they come
@@ -133,36 +137,52 @@ def tiled(precision, m, n, k, width, wide, weights, activations):
     return run_split(blocks, splits, steps * clocks + 3000 / resident, through_l2, weights, activations, m * n)
 
 
-def splits_for(tiles, steps, most):
-    """The rule of hopper.cuh."""
-    def cost(splits):
-        more = splits > 1
-        return up(tiles * splits, 132) * (up(steps, splits) + (10 if more else 6)) + (4 + tiles * splits // 24 if more else 0)
-    return min(range(1, min(most, 128) + 1), key=cost)
+def tiling_for(precision, m, n, steps):
+    """The rule of hopper.cuh: width and splits."""
+    size, parts, _ = WGMMA[precision]
+    products = parts * (parts + 1) // 2
+    most = min(max(steps // max(1, 2 * size // products), 1), 128)
+    best = None
+    for width in (64, 128, 256):
+        if (n > 64 if width == 64 else n <= width // 2) or width == 256 and parts > 1:
+            continue
+        wide = width == 256
+        tiles = up(m, 128) * up(n, width)
+        step = 2 + width // 64 if parts == 1 else 10 if width == 64 else 18
+        for splits in range(up(steps, 512) if wide else 1, most + 1):
+            blocks, work = tiles * splits, up(steps, splits) * step
+            cost = up(blocks, 132) * (work + 15) if splits == 1 else up(blocks, 132) * (work + 25) + 10 + blocks * width // 1280
+            if best is None or cost < best[0]:
+                best = cost, width, splits
+    return best[1:]
 
 
 def on_wgmma(variant, precision, m, n, taps, c, weights, activations, half=False):
-    """run_hopper_product in the width of the code, or for more than 128 columns in the better of two. `half`: TF32 wants its
-    operands along k, so its weight gradient has half the rate."""
-    size = 2 if precision == "bf16" else 4
+    """run_hopper_product as the code tiles it, or in the best of all ways. `half`: TF32 wants its operands along k, so its weight
+    gradient has half the rate."""
+    size, parts, together = WGMMA[precision]
+    products = parts * (parts + 1) // 2
     steps = taps * up(c * size, 128)
+    fits = [w for w in variant.widths if w == 64 and n <= 64 or w == 128 and n > 64 or w == 256 and n > 128 and parts == 1]
+    most = max(1, steps // max(1, 2 * size // products))
+    cases = [(w, splits) for w in fits for splits in range(1, min(most, 128) + 1)] if variant.whole_waves else [tiling_for(precision, m, n, steps)]
     best = None
-    for width in [w for w in variant.widths if w == 64 and n <= 64 or w == 128 and n > 64 or w == 256 and n > 128]:
+    for width, splits in cases:
         tiles = up(m, 128) * up(n, width)
-        most = max(1, steps // 8)
-        multiply = 128 * width * (128 // size) / MACS[precision] / CEILING[precision] * (2 if half else 1)
-        # Two warpgroups, 4 times a step, read 64 rows and all columns of 32 bytes; copies write a stage.
-        shared = (8 * 32 * (64 + width) + 128 * (128 + width)) / SHARED
-        fetched = tiles * steps * 128 * (128 + width) * (1 + 1 / variant.together) / 2
-        for splits in range(1, min(most, 128) + 1) if variant.whole_waves else [splits_for(tiles, steps, most)]:
-            clocks = up(steps, splits) * (max(multiply, shared) + variant.fold / 8) + variant.ends
-            times = run_split(tiles * splits, splits, clocks, fetched, weights, activations, m * n)
-            best = times if best is None or sum(times) < sum(best) else best
+        multiply = products * 128 * width * (128 // size) / MACS_WGMMA[precision] / CEILING_WGMMA[precision] * (2 if half else 1)
+        # Two warpgroups, 4 times a product, read 64 rows and all columns of 32 bytes; copies write a stage.
+        shared = (products * 8 * 32 * (64 + width) + parts * 128 * (128 + width)) / SHARED
+        fetched = parts * tiles * steps * 128 * (128 + width) * (1 + 1 / variant.together) / 2
+        fold = variant.fold / together if width < 256 else 0
+        times = run_split(tiles * splits, splits, up(steps, splits) * (max(multiply, shared) + fold) + variant.ends, fetched,
+                          weights, activations, m * n)
+        best = times if best is None or sum(times) < sum(best) else best
     return best
 
 
-def conv(variant, precision, layer, batch, which="forward", more=0):
-    """The kernels of one pass of a convolution or linear layer; `more` bytes are read by its epilogue."""
+def conv(variant, precision, layer, batch, which="forward", more=0, given=False):
+    """The kernels of one pass of a convolution or linear layer; `more` bytes are read or written by its epilogue. `given`: its
+    input is there as the operand that it multiplies."""
     size = 2 if precision == "bf16" and variant.bf16_stored else 4
     before = []
     if layer.c == 3 and variant.padded_stem:
@@ -174,7 +194,7 @@ def conv(variant, precision, layer, batch, which="forward", more=0):
                      "wgrad": (layer.k, taps * layer.c, pixels_out, x + y)}[which]
     linear, strided = layer.kind == "linear", layer.stride > 1 and which == "dgrad"
     if linear and which == "forward" and batch <= 8:
-        return [stream(x + y + w)]  # thin.cuh
+        return [stream(x + y + (w / 2 if precision == "bf16" else w))]  # thin.cuh
     fits = (c >= (16 if precision == "tf32" else 32) and n >= 32 or variant.any_channels)
     if variant.flat and which == "wgrad":
         fits = not linear and layer.c >= 32 and layer.k >= 64
@@ -182,18 +202,20 @@ def conv(variant, precision, layer, batch, which="forward", more=0):
         fits = False
     if linear:
         fits = fits and m >= 64 and n >= 64
-    if not (fits and variant.wgmma and precision != "fp32"):
+    if not (fits and variant.wgmma):
         k, wide = (pixels_out, 128 if linear else 64) if which == "wgrad" else (taps * c, 128)
         return before + tiled(precision, m, n, k, 4 if layer.c % 4 == 0 else 1, wide, w, x + y + more)
     if variant.flat and which == "wgrad":
         flat, planes = batch * (layer.out + (layer.r > 1)) ** 2, min(layer.stride, layer.r) ** 2
-        piece, wide = 2 if precision == "bf16" else 4, 64 if layer.c <= 64 else 128
+        piece, wide = WGMMA[precision][0] * WGMMA[precision][1], 64 if layer.c <= 64 else 128
         laid = [stream(y + piece * flat * layer.k)] + [stream(x / layer.stride ** 2 + piece * flat * layer.c)] * planes
         return laid + on_wgmma(variant, precision, m, taps * up(layer.c, wide) * wide, 1, flat, w,
                                piece * flat * (layer.k + planes * layer.c))
-    if precision == "bf16" and not variant.bf16_stored:
-        before.append(stream(1.5 * (read + (w if linear else 0))))
-        x, y, w = x - read / 2 if which != "dgrad" else x, y - read / 2 if which == "dgrad" else y, w / 2
+    if precision == "fp32" or precision == "bf16" and not variant.bf16_stored:
+        copied = WGMMA[precision][0] * WGMMA[precision][1] / 4
+        if not given:
+            before.append(stream((1 + copied) * read))
+        x, y, w = x * copied if which != "dgrad" else x, y * copied if which == "dgrad" else y, w * copied
     if which == "wgrad":
         return before + on_wgmma(variant, precision, m, n, 1, c, w, x + y + more, half=precision == "tf32")
     if strided:  # by phases, a launch each
@@ -202,15 +224,25 @@ def conv(variant, precision, layer, batch, which="forward", more=0):
     return before + on_wgmma(variant, precision, m, n, taps, c, w, x + y + more)
 
 
+def parts_left(variant, precision, layer, batch):
+    """Bytes that a convolution writes besides its result, for the next one."""
+    leaves = layer.kind == "conv" and variant.wgmma and precision != "tf32" and not variant.bf16_stored
+    return batch * layer.out ** 2 * layer.k * WGMMA[precision][0] * WGMMA[precision][1] if leaves else 0
+
+
 def infer(variant, precision, net, batch):
     """[(layer, times of its kernels)]"""
     size = 2 if precision == "bf16" and variant.bf16_stored else 4
-    result = []
+    result, last = [], None
     for layer in NETS[net]:
         y = size * batch * layer.out ** 2 * layer.k
         if layer.kind in ("conv", "linear"):
-            times = conv(variant, precision, layer, batch, more=y if layer.residual else 0)
+            left = parts_left(variant, precision, layer, batch)
+            more = (y if layer.residual else 0) + left
+            times = conv(variant, precision, layer, batch, more=more, given=left > 0 and last == "conv")
+            last = layer.kind
         else:
+            last = layer.kind
             times = [stream(y + size * batch * layer.size ** 2 * layer.c)]
         result.append((layer, times))
     return result
@@ -233,6 +265,8 @@ def step(variant, precision, net, batch):
         times["SGD"] += [stream(5 * w)]
         if layer.kind == "conv":
             times["weights packed"] += [stream(2 * w)] * (2 if i else 1)
+        elif precision != "tf32":
+            times["weights packed"] += [stream((1 + WGMMA[precision][0] * WGMMA[precision][1] / 4) * w)]
         if layer.kind == "conv" and net != "vgg16":
             small = stream(100 * layer.k)
             # moments, running averages, scale and shift, the map; dots, factors, the blend; SGD of weight and bias

@@ -11,13 +11,13 @@ import pathlib
 import statistics
 import sys
 
-from gpu_model import CUDNN, GAP, HOPPER, HOST, NETS, PASSES, PRECISIONS, TILED, Layer, conv, infer, predicted_ms, step
+from gpu_model import CUDNN, GAP, HOPPER, HOST, NETS, PASSES, PRECISIONS, TILED, Layer, conv, infer, parts_left, predicted_ms, step
 
 MULTIPLY_ADDS = {"resnet18": 1.814, "resnet34": 3.664, "vgg16": 15.470}  # G
 
 CHANGES = {
     "bfloat16 in memory": {"bf16_stored": True}, "3 channels padded to 4": {"padded_stem": True},
-    "tiles up to 256 wide, clusters of 2": {"widths": (64, 128, 256), "together": 2},
+    "clusters of 2": {"together": 2},
     "persistent: tiles end while others multiply": {"ends": 1500, "fold": 0}, "splits in whole waves": {"whole_waves": True}}
 
 ASSUMPTIONS = """\
@@ -28,7 +28,7 @@ ASSUMPTIONS = """\
 |---|---|---|---|---|
 | tiled 64x64 | 86 to 128 | 29 KB, 3 stages of k = 16 | 2 | instructions, as counted in nvcc's output: 264 a warp and step in TF32 for 8 `mma.sync`, as each operand is read and rounded alone; 80 % of issue slots used (60 % by one block), with FMAs 90 % |
 | tiled 128x64 (wgrad), 128x128 | 92 to 125, 130 to 153 | 39, 57 KB | 2, 1 | the same: 402 and 512 instructions, 16 and 32 `mma.sync` |
-| sm_90a 128x64, 128x128 | 168 at start, then 40 and 232 | 192 KB, 8 or 6 stages of 128 bytes | 1 | the GEMM ceiling; 128 bytes of shared memory a clock (80 % of a tile's peak for 128 columns, 57 % for 64); L2; 3000 clocks a tile for first copies and results, 200 every 8 steps |
+| sm_90a 128x64, 128x128, 128x256 | 168 at start, then 40 and 232 | 192 to 216 KB, stages of 128 bytes | 1 | the GEMM ceiling; 128 bytes of shared memory a clock (57 %, 80 % and all of a tile's peak); L2; 3000 clocks a tile for first copies and results, 200 every 8 steps, or every step in float32, which takes six products of bfloat16 |
 | cuDNN-like, up to 128x256 | 232 | 192 KB | 1 | the same without the 200; two blocks share an operand, 1500 clocks a tile; TF32 weight gradients at half the rate |"""
 
 # Measured on an H100 80GB SXM with PyTorch 2.11 and cuDNN 9.19: eager, eager channels last, CUDA graph, torch.compile; ms.
@@ -55,7 +55,8 @@ CUDNN_MEASURED = {
 
 
 def tflops(variant, precision, layer, which):
-    return 2 * layer.macs(64) / sum(conv(variant, precision, layer, 64, which)) / 1e6
+    left = parts_left(variant, precision, layer, 64) if which == "forward" else 0
+    return 2 * layer.macs(64) / sum(conv(variant, precision, layer, 64, which, more=left, given=left > 0)) / 1e6
 
 
 def figure(ms):
@@ -82,7 +83,8 @@ def calibration():
     text = ("TFLOP/s of forward / dgrad / wgrad. The cuDNN-like variant shows how far to trust the model: its errors are in brackets; "
             f"half of them are below {statistics.median(size):.0%}, nine tenths below {sorted(size)[len(size) * 9 // 10]:.0%}, the worst is "
             f"{max(errors, key=abs):+.0%}. Where it is far too fast, the layers take 30 to 120 us and cuDNN chose kernels far below its best. "
-            "For sm_90a, in brackets: share of cuDNN's measured speed, the conversion to bfloat16 included.")
+            "For sm_90a, in brackets: share of cuDNN's measured speed. Its forward pass in bfloat16 finds its input as the convolution "
+            "before left it, and leaves its result as float32 and bfloat16; its gradients convert first.")
     return table("Layers at batch 64 beside cuDNN", text,
                  ["", "layer", "cuDNN, measured", "cuDNN-like (error)", "sm_90a (of cuDNN)", "tiled"], rows)
 
@@ -93,7 +95,7 @@ def networks():
         for precision in PRECISIONS:
             ours = [ms for variant in (TILED, HOPPER) for ms in predicted_ms(variant, precision, net, "infer", batch)]
             rows.append([net, batch, precision, *map(figure, ours), *map(figure, measured[precision])])
-    return table("Inference, ms", "PyTorch's columns are measured. float32 runs in the tiled kernels everywhere. A launch is taken to cost "
+    return table("Inference, ms", "PyTorch's columns are measured. A launch is taken to cost "
                  f"{HOST:.0f} us of the CPU, two kernels of a graph lie {GAP:.0f} us apart; a `Plan` is one graph.",
                  ["", "batch", "precision", "tiled, eager", "tiled, graph", "sm_90a, eager", "sm_90a, graph", "PyTorch eager",
                   "channels last", "+ graph", "compiled"], rows)

@@ -1,0 +1,89 @@
+// What floats become for tensor cores, on a GPU: rounded, or in parts (Parts in kernels.h).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "grapnel/kernels/common/device.cuh"
+
+namespace grapnel::kernels {
+
+/// How tensor cores multiply: the elements they take, and in how many parts a float becomes such elements.
+struct AsTf32 {
+  using Element = float;
+  static constexpr int kParts = 1;
+};
+struct AsBf16 {
+  using Element = device::BFloat16;
+  static constexpr int kParts = 1;
+};
+/// In float32: a float is the sum of three BFloat16, of 8 bits each, and six of the nine products of two
+/// floats' parts are all that its 24 bits can tell. (But infinity minus itself is no part of anything: where
+/// CUDA cores make infinity of one, this makes NaN.)
+struct AsFp32 {
+  using Element = device::BFloat16;
+  static constexpr int kParts = 3;
+};
+template <class Way>
+using ElementOf = typename Way::Element;
+
+GRAPNEL_DEVICE std::uint32_t bits_of(float value) {
+  std::uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+/// To nearest, ties to even, with `dropped` lower bits left over. A NaN stays one, whichever bits it has.
+template <int dropped>
+GRAPNEL_DEVICE std::uint32_t rounded(float value) {
+  const std::uint32_t bits = bits_of(value);
+  return value != value ? bits | 0x400000u : bits + ((1u << (dropped - 1)) - 1) + (bits >> dropped & 1u);
+}
+
+GRAPNEL_DEVICE float float_of(float value) {
+  return value;
+}
+GRAPNEL_DEVICE float float_of(device::BFloat16 value) {
+  const std::uint32_t bits = static_cast<std::uint32_t>(value.bits) << 16;
+  float result;
+  memcpy(&result, &bits, sizeof result);
+  return result;
+}
+
+/// What becomes of an operand's element: floats stay, and are rounded to TF32 on their way to shared memory.
+template <class Way>
+GRAPNEL_DEVICE std::array<ElementOf<Way>, Way::kParts> parts_of(float value) {
+  if constexpr (std::is_same_v<Way, AsTf32>) {
+    return {value};
+  } else if constexpr (Way::kParts == 1) {
+    return {device::BFloat16{static_cast<std::uint16_t>(rounded<16>(value) >> 16)}};
+  } else {
+    std::array<device::BFloat16, Way::kParts> parts;
+    GRAPNEL_UNROLL
+    for (std::size_t part = 0; part < parts.size(); ++part) {
+      parts[part] = {static_cast<std::uint16_t>(bits_of(value) >> 16)};
+      value -= float_of(parts[part]);
+    }
+    return parts;
+  }
+}
+
+/// Elements `at` and on of an operand = values; its parts lie `apart`.
+template <class Way, int width>
+GRAPNEL_DEVICE void store_parts(device::Global<ElementOf<Way>> operand, std::int64_t at, std::int64_t apart,
+                                const device::Vector<float, width>& values) {
+  device::Vector<ElementOf<Way>, width> result[Way::kParts];
+  GRAPNEL_UNROLL
+  for (int e = 0; e < width; ++e) {
+    const auto parts = parts_of<Way>(values[e]);
+    GRAPNEL_UNROLL
+    for (std::size_t part = 0; part < Way::kParts; ++part) result[part][e] = parts[part];
+  }
+  GRAPNEL_UNROLL
+  for (int part = 0; part < Way::kParts; ++part)
+    device::store_vector(operand, part * apart + at, result[part]);
+}
+
+}  // namespace grapnel::kernels

@@ -1,0 +1,220 @@
+// Operands as parts of floats, which one operation leaves for the next: kernels, and the engine that keeps
+// them.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "cuda_host/convolutions.h"
+#include "grapnel/engine/fusion.h"
+#include "grapnel/engine/grad_mode.h"
+#include "grapnel/engine/ops.h"
+#include "grapnel/engine/ops/packed_weight.h"
+
+using namespace grapnel;
+using namespace grapnel::kernels;
+using namespace grapnel::cuda_host;
+
+namespace {
+
+float value_of(std::uint16_t part) {
+  const std::uint32_t bits = static_cast<std::uint32_t>(part) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/// The floats that parts stand for: all of them in fp32, what bfloat16 keeps of them in bf16.
+void check_parts(const std::vector<std::uint16_t>& parts, const std::vector<float>& floats,
+                 Precision precision) {
+  const std::vector<float> expected = rounded_to(floats, precision);
+  REQUIRE(parts.size() == floats.size() * (precision == Precision::fp32 ? 3 : 1));
+  std::size_t wrong = 0;
+  for (std::size_t i = 0; i < floats.size(); ++i) {
+    float sum = 0;
+    for (std::size_t at = i; at < parts.size(); at += floats.size()) sum += value_of(parts[at]);
+    wrong += sum != expected[i];
+  }
+  CHECK(wrong == 0);
+}
+
+/// The two that make some.
+template <class Body>
+void where_parts_are(const Body& body) {
+  on_hopper([&](Precision precision) {
+    if (precision != Precision::tf32) body(precision, precision == Precision::fp32 ? 3 : 1);
+  });
+}
+
+const FloatKernels<float>& gemm_table() {
+  static const FloatKernels<float> table = [] {
+    FloatKernels<float> result{};
+    fill_gemm_cuda(result);
+    return result;
+  }();
+  return table;
+}
+
+std::size_t results_of(const Conv2d& p) {
+  return cuda_host::count({p.n, p.oh, p.ow, p.k});
+}
+
+std::vector<float> any_numbers(std::size_t count, unsigned seed) {
+  std::vector<float> values = numbers(count, seed);
+  for (float& value : values) value = std::sin(100 * value);
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "parts: what a convolution leaves is its result, and the next one makes of it what it makes of floats") {
+  const Conv2d first = shape_of(1, 32, 6, 5, 40, {3, 1, 1}), second = shape_of(1, 40, 6, 5, 32, {3, 2, 1}),
+               deep = shape_of(1, 512, 1, 3, 40, {1}), stem = shape_of(1, 3, 6, 5, 40, {3, 1, 1});
+  const FloatKernels<float>& table = cuda_conv2d();
+  where_parts_are([&](Precision precision, int count) {
+    CHECK(table.conv2d_parts(40) == count);
+    const auto convolve = [&](const Conv2d& p, const Array<float>& x, const Array<float>& y, Parts parts) {
+      const Array<float> w(data_for(p).w), packed(table.conv2d_packed_size(p, ConvPass::forward));
+      table.conv2d_pack(p, ConvPass::forward, packed.data(), w.data(), strides_of(p, false).data());
+      table.conv2d_forward(p, y.data(), x.data(), packed.data(), {.relu = true, .parts = parts});
+    };
+    for (const Conv2d& p : {first, deep, stem}) {
+      CAPTURE(p.c);
+      const std::size_t size = results_of(p);
+      const Array<float> x(any_data_for(p).x), y(size), plain(size);
+      const Array<std::uint16_t> parts(size * static_cast<std::size_t>(count));
+      convolve(p, x, y, {count, nullptr, parts.data()});
+      convolve(p, x, plain, {});
+      CHECK(y.values() == plain.values());
+      check_parts(parts.values(), y.values(), precision);
+      if (p.h != second.h) continue;
+      const Array<float> z(results_of(second)), unset(size), by_floats(results_of(second));
+      convolve(second, unset, z, {count, parts.data(), nullptr});  // which reads no float
+      convolve(second, y, by_floats, {});
+      CHECK(z.values() == by_floats.values());
+    }
+  });
+}
+
+TEST_CASE("parts: what an input gradient leaves, with strides, too") {
+  const Conv2d p = shape_of(2, 40, 7, 6, 32, {3, 2, 1});
+  const FloatKernels<float>& table = cuda_conv2d();
+  where_parts_are([&](Precision precision, int count) {
+    const Data d = any_data_for(p);
+    const Array<float> dy(d.dy), w(d.w), dx(d.x.size()),
+        packed(table.conv2d_packed_size(p, ConvPass::input_grad));
+    const Array<std::uint16_t> parts(d.x.size() * static_cast<std::size_t>(count));
+    table.conv2d_pack(p, ConvPass::input_grad, packed.data(), w.data(), strides_of(p, false).data());
+    table.conv2d_input_grad(p, dx.data(), dy.data(), packed.data(),
+                            {.parts = {count, nullptr, parts.data()}});
+    check_parts(parts.values(), dx.values(), precision);
+  });
+}
+
+TEST_CASE("parts: who makes none") {
+  const auto of_conv2d = [](Index channels) { return cuda_conv2d().conv2d_parts(channels); };
+  const auto of_gemm = [](Index m, Index n, Index k) {
+    return gemm_table().gemm_parts({m, n, k, k, 1, 1, k, n});
+  };
+  in_every_precision([&](Precision precision) {
+    CHECK(of_conv2d(64) == 0);
+    CHECK(of_gemm(64, 64, 64) == 0);
+    CHECK(of_gemm(2, 64, 64) == (precision == Precision::bf16 ? 1 : 0));
+  });
+  on_hopper([&](Precision precision) {
+    const int count = precision == Precision::fp32 ? 3 : precision == Precision::bf16 ? 1 : 0;
+    CHECK(of_conv2d(64) == count);
+    CHECK(of_conv2d(24) == 0);
+    CHECK(of_conv2d(36) == 0);
+    CHECK(of_gemm(64, 64, 64) == count);
+    CHECK(of_gemm(63, 64, 64) == 0);
+    CHECK(of_gemm(8, 64, 64) == (precision == Precision::bf16 ? 1 : 0));
+    CHECK(of_gemm(8, 64, 68) == 0);
+    CHECK(gemm_table().gemm_parts({64, 64, 64, 64, 1, 1, 72, 64}) == 0);
+    CHECK(gemm_table().gemm_parts({64, 64, 64, 64, 1, 64, 1, 64}) == 0);
+  });
+}
+
+TEST_CASE("parts: a product of a given B, thin or not") {
+  const FloatKernels<float>& table = gemm_table();
+  where_parts_are([&](Precision precision, int) {
+    for (const Index m : {1, 3, 70}) {
+      CAPTURE(m);
+      constexpr Index n = 66, k = 72;
+      Gemm shape{m, n, k, k, 1, 1, k, n};
+      const int count = table.gemm_parts(shape);
+      if (count == 0) continue;
+      const std::vector<float> left = any_numbers(static_cast<std::size_t>(m * k), 1),
+                               right = any_numbers(n * k, 2);
+      const Array<float> a(left), b(right), unset(right.size()), c(static_cast<std::size_t>(m * n));
+      const Array<std::uint16_t> parts(right.size() * static_cast<std::size_t>(count));
+      table.make_parts(count, n * k, parts.data(), b.data());
+      check_parts(parts.values(), right, precision);
+      shape.parts = {count, parts.data()};
+      table.gemm(shape, c.data(), a.data(), unset.data(), nullptr);
+      // Thin products round B alone.
+      const std::vector<float> rounded_left = m > 8 ? rounded_to(left, precision) : left,
+                               rounded_right = rounded_to(right, precision);
+      std::vector<float> expected(c.values().size());
+      reference().gemm(shape, expected.data(), rounded_left.data(), rounded_right.data(), nullptr);
+      check_close(c.values(), expected, 12);
+    }
+  });
+}
+
+TEST_CASE("parts: under a Fusion a convolution's result keeps them until it changes") {
+  Generator generator(3);
+  const Device device = Device::cuda();
+  const Tensor x = Tensor::randn({1, 32, 5, 6}, generator).to(device),
+               w = Tensor::randn({40, 32, 3, 3}, generator).to(device),
+               v = Tensor::randn({32, 40, 3, 3}, generator).to(device);
+  const Conv2dOptions options{.padding = {1, 1}};
+  where_parts_are([&](Precision, int count) {
+    const Tensor plain = relu(conv2d(x, w, {}, options));
+    const Tensor after = conv2d(plain, v, {}, options), later = conv2d(plain + 1, v, {}, options);
+    CHECK(plain.storage()->kept(parts_key(count)) == nullptr);
+    const Fusion fusion;
+    const auto convolved = [&] {
+      const Tensor y = relu(conv2d(x, w, {}, options));
+      y.storage()->read();
+      return y;
+    };
+    // Where gradients may be asked for, no more memory than floats take.
+    CHECK((convolved().storage()->kept(parts_key(count)) != nullptr) == (count == 1));
+    const NoGrad none;
+    const Tensor bare = conv2d(x, w, {}, options);
+    bare.storage()->read();
+    CHECK(bare.storage()->kept(parts_key(count)) == nullptr);
+    const Tensor y = convolved();
+    const Tensor z = conv2d(y, v, {}, options);
+    REQUIRE(y.storage()->kept(parts_key(count)) != nullptr);
+    CHECK(z.to_vector<float>() == after.to_vector<float>());
+    // Others than these would be found out.
+    const auto parts = y.storage()->kept(parts_key(count));
+    std::memset(parts->data(), 0, parts->bytes());
+    for (const float value : conv2d(y, v, {}, options).to_vector<float>()) CHECK(value == 0);
+    affine_(y, 1, 1);
+    CHECK(y.storage()->kept(parts_key(count)) == nullptr);
+    CHECK(conv2d(y, v, {}, options).to_vector<float>() == later.to_vector<float>());
+  });
+}
+
+TEST_CASE("parts: a linear layer's weights have theirs until they change") {
+  Generator generator(4);
+  const Device device = Device::cuda();
+  Tensor w = Tensor::randn({72, 64}, generator).to(device);
+  for (const std::int64_t batch : {2, 70}) {
+    CAPTURE(batch);
+    const Tensor x = Tensor::randn({batch, 64}, generator).to(device);
+    where_parts_are([&](Precision, int) {
+      const std::vector<float> first = linear(x, w).to_vector<float>();
+      CHECK(linear(x, w).to_vector<float>() == first);
+      CHECK(linear(x, w).to_vector<float>() == first);
+      affine_(w, 2, 0);
+      std::vector<float> twice = first;
+      for (float& value : twice) value *= 2;
+      CHECK(linear(x, w).to_vector<float>() == twice);
+    });
+  }
+}
