@@ -6,8 +6,8 @@
 
 namespace grapnel::kernels {
 
-/// fp32: float32 products, by float FMAs or as exactly by tensor cores. tf32, bf16: operands rounded to 10 or 7
-/// bits of fraction for tensor cores. Sums are float32 in all three.
+/// fp32: float32 products, by float FMAs or as exactly by tensor cores. tf32, bf16: operands rounded to 10 or
+/// 7 bits of fraction for tensor cores. Sums are float32 in all three.
 enum class Precision : std::uint8_t { fp32, tf32, bf16 };
 
 namespace detail {

@@ -273,7 +273,7 @@ void run_hopper_product(const char* name, ProductSizes s, const A& a, const Make
   const Tiling tiling = tiling_for<Way>(s.m, s.n, s.k);
   s.splits = tiling.splits;
   const auto run = [&]<int kN>() {
-    const auto b = make_b(kN);
+    auto b = make_b(kN);
     run_split(name, s, output, [&](float* partial) {
       const std::int64_t tiles = std::int64_t{tiles_for(s.m, kHopperRows)} * tiles_for(s.n, kN);
       device::launch(name, {static_cast<unsigned>(tiles * s.splits)}, {kHopperThreads},

@@ -43,7 +43,7 @@ class Variant:
     fold: int = 200  # clocks in which sums are added to those before; tiles 256 wide do not
     whole_waves: bool = False  # a long sum is split as suits the multiprocessors, not by the rule of the code
     bf16_stored: bool = False  # activations are bfloat16 in memory; else converted before each product
-    flat: bool = True  # weight gradients lay pixels behind one another first; else both operands lie as they come
+    flat: bool = True  # weight gradients in TF32 lay pixels behind one another first; else both operands lie as they come
     any_channels: bool = False  # 3 channels, too, as if they were a whole step
     padded_stem: bool = False  # 3 channels are padded to 4 before the tiled kernels
 
@@ -182,7 +182,7 @@ def on_wgmma(variant, precision, m, n, taps, c, weights, activations, half=False
 
 def conv(variant, precision, layer, batch, which="forward", more=0, given=False):
     """The kernels of one pass of a convolution or linear layer; `more` bytes are read or written by its epilogue. `given`: its
-    input is there as the operand that it multiplies."""
+    input is there as the operand that it multiplies; so is dy for a weight gradient, after the input's."""
     size = 2 if precision == "bf16" and variant.bf16_stored else 4
     before = []
     if layer.c == 3 and variant.padded_stem:
@@ -205,7 +205,7 @@ def conv(variant, precision, layer, batch, which="forward", more=0, given=False)
     if not (fits and variant.wgmma):
         k, wide = (pixels_out, 128 if linear else 64) if which == "wgrad" else (taps * c, 128)
         return before + tiled(precision, m, n, k, 4 if layer.c % 4 == 0 else 1, wide, w, x + y + more)
-    if variant.flat and which == "wgrad":
+    if variant.flat and which == "wgrad" and precision == "tf32":
         flat, planes = batch * (layer.out + (layer.r > 1)) ** 2, min(layer.stride, layer.r) ** 2
         piece, wide = WGMMA[precision][0] * WGMMA[precision][1], 64 if layer.c <= 64 else 128
         laid = [stream(y + piece * flat * layer.k)] + [stream(x / layer.stride ** 2 + piece * flat * layer.c)] * planes
@@ -214,9 +214,10 @@ def conv(variant, precision, layer, batch, which="forward", more=0, given=False)
     if precision == "fp32" or precision == "bf16" and not variant.bf16_stored:
         copied = WGMMA[precision][0] * WGMMA[precision][1] / 4
         if not given:
-            before.append(stream((1 + copied) * read))
+            before.append(stream((1 + copied) * (x if which == "wgrad" else read)))
         x, y, w = x * copied if which != "dgrad" else x, y * copied if which == "dgrad" else y, w * copied
     if which == "wgrad":
+        n = taps * up(layer.c, 64) * 64 if variant.flat else n
         return before + on_wgmma(variant, precision, m, n, 1, c, w, x + y + more, half=precision == "tf32")
     if strided:  # by phases, a launch each
         before += [START] * (layer.stride ** 2 - 1)
@@ -253,7 +254,10 @@ def step(variant, precision, net, batch):
     gradients are added and masked in passes of their own."""
     size = 2 if precision == "bf16" and variant.bf16_stored else 4
     times = {name: [] for name in (*PASSES, "batch norm", "pools, additions", "weights packed", "SGD")}
+    last = None
     for i, layer in enumerate(NETS[net]):
+        left = parts_left(variant, precision, layer, batch) if precision == "bf16" else 0  # float32's are too large to keep
+        given, last = left > 0 and last == "conv", layer.kind
         x, y = (size * batch * s ** 2 * c for s, c in ((layer.size, layer.c), (layer.out, layer.k)))
         if layer.kind not in ("conv", "linear"):
             times["pools, additions"] += [stream(x + 1.25 * y), stream(x + 1.25 * y)]
@@ -261,7 +265,8 @@ def step(variant, precision, net, batch):
         w = 4 * layer.r ** 2 * layer.c * layer.k
         for which in PASSES:
             if i or which != "dgrad":
-                times[which] += conv(variant, precision, layer, batch, which)
+                more = left if which == "forward" and net == "vgg16" else 0
+                times[which] += conv(variant, precision, layer, batch, which, more, given and which != "dgrad")
         times["SGD"] += [stream(5 * w)]
         if layer.kind == "conv":
             times["weights packed"] += [stream(2 * w)] * (2 if i else 1)
@@ -270,7 +275,7 @@ def step(variant, precision, net, batch):
         if layer.kind == "conv" and net != "vgg16":
             small = stream(100 * layer.k)
             # moments, running averages, scale and shift, the map; dots, factors, the blend; SGD of weight and bias
-            times["batch norm"] += [stream(y), small, small, small, small, stream(2 * y + (y if layer.residual else 0))]
+            times["batch norm"] += [stream(y), small, small, small, small, stream(2 * y + (y if layer.residual else 0) + left)]
             times["batch norm"] += [stream(2 * y), small, small, stream(3 * y)]
             times["SGD"] += [small, small]
         else:

@@ -55,8 +55,9 @@ CUDNN_MEASURED = {
 
 
 def tflops(variant, precision, layer, which):
-    left = parts_left(variant, precision, layer, 64) if which == "forward" else 0
-    return 2 * layer.macs(64) / sum(conv(variant, precision, layer, 64, which, more=left, given=left > 0)) / 1e6
+    left = parts_left(variant, precision, layer, 64)
+    more, given = left if which == "forward" else 0, left > 0 and which != "dgrad"
+    return 2 * layer.macs(64) / sum(conv(variant, precision, layer, 64, which, more, given)) / 1e6
 
 
 def figure(ms):
@@ -84,7 +85,8 @@ def calibration():
             f"half of them are below {statistics.median(size):.0%}, nine tenths below {sorted(size)[len(size) * 9 // 10]:.0%}, the worst is "
             f"{max(errors, key=abs):+.0%}. Where it is far too fast, the layers take 30 to 120 us and cuDNN chose kernels far below its best. "
             "For sm_90a, in brackets: share of cuDNN's measured speed. Its forward pass in bfloat16 finds its input as the convolution "
-            "before left it, and leaves its result as float32 and bfloat16; its gradients convert first.")
+            "before left it, and leaves its result as float32 and bfloat16; the input's gradient converts dy first, for the weight's, "
+            "too.")
     return table("Layers at batch 64 beside cuDNN", text,
                  ["", "layer", "cuDNN, measured", "cuDNN-like (error)", "sm_90a (of cuDNN)", "tiled"], rows)
 
