@@ -222,15 +222,8 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
     store_vector(sums, (row + e / 2 % 2 * 8) * kPitch + column + e / 4 * 8,
                  Vector<float, 2>{{sum(e), sum(e + 1)}});
   sync_named(1, 256);
-  const auto deliver_all = [&]<int width>() {
-    constexpr int kLine = kN / width;
-    for (int i = t - 128; i < kHopperRows * kLine; i += 256) {
-      const int m = i / kLine, n = i % kLine * width;
-      deliver(s, split, first_row + m, first_column + n, load_vector<width>(sums, m * kPitch + n), output,
-              partial);
-    }
-  };
-  in_fours ? deliver_all.template operator()<4>() : deliver_all.template operator()<1>();
+  deliver_tile<kHopperRows, kN, 256>(s, split, first_row, first_column, sums, kPitch, t - 128, in_fours,
+                                     output, partial);
 }
 
 /// How wide tiles are, and among how many blocks each one's sum is split.

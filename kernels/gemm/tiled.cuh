@@ -107,6 +107,23 @@ GRAPNEL_DEVICE void deliver(const ProductSizes& s, int slice, int m, int n,
     device::store_vector(partial, (static_cast<std::int64_t>(slice) * s.m + m) * s.n + n, sums);
 }
 
+/// The same for a tile of kRows x kColumns sums that lies in shared memory, rows `pitch` apart: of kThreads
+/// threads, this is number `t`, and neighbours write neighbours.
+template <int kRows, int kColumns, int kThreads, class Output>
+GRAPNEL_DEVICE void deliver_tile(const ProductSizes& s, int slice, int first_row, int first_column,
+                                 device::Shared<float> sums, int pitch, int t, bool in_fours,
+                                 const Output& output, device::Global<float> partial) {
+  const auto deliver_all = [&]<int width>() {
+    constexpr int kLine = kColumns / width;
+    for (int i = t; i < kRows * kLine; i += kThreads) {
+      const int m = i / kLine, n = i % kLine * width;
+      deliver(s, slice, first_row + m, first_column + n, device::load_vector<width>(sums, m * pitch + n),
+              output, partial);
+    }
+  };
+  in_fours ? deliver_all.template operator()<4>() : deliver_all.template operator()<1>();
+}
+
 template <class Multiply, int kM, int kN, class A, class B, class Output>
 GRAPNEL_KERNEL(kBlockThreads, kM* kN > 64 * 64 ? 1 : 2)
 product_kernel(ProductSizes s, A a, B b, Output output, device::Global<float> partial) {
