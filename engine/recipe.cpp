@@ -7,10 +7,11 @@
 
 #include "grapnel/engine/fusion.h"
 #include "grapnel/engine/grad_mode.h"
-#include "grapnel/engine/ops/packed_weight.h"
+#include "grapnel/engine/ops/operands.h"
 #include "grapnel/engine/pool.h"
 #include "grapnel/engine/tensor_impl.h"
 #include "grapnel/engine/thread_modes.h"
+#include "grapnel/kernels/common/finish.h"
 
 namespace grapnel {
 namespace {
@@ -26,7 +27,9 @@ std::vector<std::weak_ptr<Storage>>& waiting() {
 void forget_done() {
   std::erase_if(waiting(), [](const std::weak_ptr<Storage>& entry) {
     const auto storage = entry.lock();
-    return !storage || !storage->recipe();
+    if (!storage) return true;
+    const auto recipe = storage->recipe();
+    return !recipe || recipe->is_stored();
   });
 }
 
@@ -35,7 +38,7 @@ template <class Wanted>
 void run_waiting(const Wanted& wanted) {
   for (std::size_t i = 0; i < waiting().size(); ++i)  // running one adds none
     if (const auto storage = waiting()[i].lock())
-      if (const auto recipe = storage->recipe(); recipe && wanted(*recipe)) storage->read();
+      if (const auto recipe = storage->recipe(); recipe && wanted(*recipe)) storage->compute();
   forget_done();
 }
 
@@ -43,9 +46,10 @@ bool fills_its_storage(const Tensor& x) {
   return is_whole(x) && x.is_contiguous(MemoryFormat::channels_last);
 }
 
-template <class T>
-const T* elements(const Tensor& x) {
-  return x.defined() ? static_cast<const T*>(x.storage()->read()) + x.storage_offset() : nullptr;
+/// Of a vector with one value a channel.
+template <class V>
+const V* values(const Tensor& x) {
+  return x.defined() ? static_cast<const V*>(x.storage()->read()) + x.storage_offset() : nullptr;
 }
 
 }  // namespace
@@ -54,7 +58,7 @@ Recipe::Recipe(Step step) : step_(std::move(step)) {
   for (Tensor* operand : {&step_.first, &step_.second})
     if (operand->defined()) {
       *operand = without_history(*operand);
-      operand->storage()->read();
+      operand->storage()->compute();
       ++operand->storage()->readers_;
     }
 }
@@ -84,87 +88,128 @@ bool Recipe::reads(const Storage& storage) const {
   return false;
 }
 
-template <class T>
-void Recipe::run_as(const kernels::FloatKernels<T>& table, T* out, const Shape& shape, Device device,
+template <class T, class V>
+void Recipe::run_as(const kernels::ActivationKernels<T, V>& table, T* out, const Shape& shape, Device device,
                     const kernels::Parts& wanted) const {
   const kernels::Pool2d* pool = step_.kind == Kind::max_pool ? &step_.pool : nullptr;
-  const std::int64_t channels = shape[1];
-  const std::int64_t rows = pool ? pool->n * pool->h * pool->w : channels == 0 ? 0 : numel(shape) / channels;
+  const Shape unpooled_shape = pool ? Shape{pool->n, pool->c, pool->h, pool->w} : shape;
+  const std::int64_t channels = shape[1], count = numel(unpooled_shape);
+  const std::int64_t rows = channels == 0 ? 0 : count / channels;
   // What the pooling follows goes to memory, unless one kernel makes both.
-  const auto write = [&](const auto& values) {
-    if (!pool) return values(out);
-    Storage unpooled(static_cast<std::size_t>(rows * channels) * sizeof(T), device);
-    values(static_cast<T*>(unpooled.data()));
+  const auto write = [&](const auto& make) {
+    if (!pool) return make(out);
+    Storage unpooled(static_cast<std::size_t>(count) * sizeof(T), device);
+    make(static_cast<T*>(unpooled.data()));
     table.max_pool2d(*pool, out, nullptr, static_cast<const T*>(unpooled.read()));
   };
+  const auto finish = [&](const T* from, const kernels::Epilogue<T, V>& epilogue) {
+    if (pool && !kernels::any_step(epilogue)) return table.max_pool2d(*pool, out, nullptr, from);
+    write([&](T* to) { table.channel_epilogue(rows, channels, to, from, epilogue); });
+  };
 
-  kernels::Epilogue<T> epilogue{};
+  kernels::Epilogue<T, V> epilogue{};
   epilogue.parts = wanted;
+  std::optional<Elements<T>> residual, mask;
+  const Step* moments = nullptr;
   for (const Recipe* at = this;; at = at->before_.get()) {
     const Step& step = at->step_;
-    const T* first = elements<T>(step.first);
     switch (step.kind) {
       case Kind::values:
-        return write([&](T* to) { table.channel_epilogue(rows, channels, to, first, epilogue); });
+        return finish(Elements<T>(step.first).data(), epilogue);
       case Kind::convolution: {
+        const kernels::FloatKernels<V>& floats = kernels_of<V>(device);
         const bool forward = step.pass == kernels::ConvPass::forward;
-        const auto packed = packed_weight<T>(step.conv, step.pass, step.second);
-        const T* weight = static_cast<const T*>(packed->read());
-        if (pool && forward && table.conv2d_max_pool(step.conv, *pool, out, first, weight, epilogue)) return;
-        const auto input = kept_parts(table, step.first);
-        if (input) {
-          epilogue.parts.count = parts_of(table, step.first.shape());
-          epilogue.parts.input = static_cast<const std::uint16_t*>(input->read());
+        const auto packed = packed_weight<V>(step.conv, step.pass, step.second);
+        const V* weight = static_cast<const V*>(packed->read());
+        const Elements<T> input(step.first);
+        std::shared_ptr<Storage> parts;
+        if constexpr (std::is_same_v<T, V>) {
+          if (pool && forward &&
+              floats.conv2d_max_pool(step.conv, *pool, out, input.data(), weight, epilogue))
+            return;
+          parts = kept_parts(floats, step.first);
+          if (parts) {
+            epilogue.parts.count = parts_of(floats, step.first.shape());
+            epilogue.parts.input = static_cast<const std::uint16_t*>(parts->read());
+          }
         }
+        if (moments)
+          return table.conv2d_moments(step.conv, out, static_cast<V*>(moments->first.storage()->read()),
+                                      static_cast<V*>(moments->second.storage()->read()), input.data(),
+                                      weight, epilogue);
         const auto pass = forward ? table.conv2d_forward : table.conv2d_input_grad;
-        return write([&](T* to) { pass(step.conv, to, first, weight, epilogue); });
+        return write([&](T* to) { pass(step.conv, to, input.data(), weight, epilogue); });
       }
       case Kind::affine:
-        epilogue.scale = first;
-        epilogue.shift = elements<T>(step.second);
+        epilogue.scale = values<V>(step.first);
+        epilogue.shift = values<V>(step.second);
         break;
       case Kind::residual:
-        epilogue.residual = first;
+        epilogue.residual = residual.emplace(step.first).data();
         break;
       case Kind::relu:
         epilogue.relu = true;
         break;
       case Kind::mask:
-        epilogue.mask = first;
+        epilogue.mask = mask.emplace(step.first).data();
         break;
       case Kind::scale:
-        epilogue.after = first;
+        epilogue.after = values<V>(step.first);
+        break;
+      case Kind::moments:
+        moments = &step;
         break;
       case Kind::max_pool:
         break;
     }
-    if (const auto value = at->value_before_.lock()) {
-      const T* before = static_cast<const T*>(value->read());
-      if (step.kind == Kind::max_pool) return table.max_pool2d(*pool, out, nullptr, before);
-      return write([&](T* to) { table.channel_epilogue(rows, channels, to, before, epilogue); });
+    if (auto storage = at->value_before_.lock()) {
+      const Elements<T> before(Tensor::view_of(std::move(storage), 0, unpooled_shape,
+                                               dense_strides(unpooled_shape, MemoryFormat::channels_last),
+                                               sizeof(V) == sizeof(float) ? DType::float32 : DType::float64));
+      return finish(before.data(), epilogue);
     }
   }
 }
 
+bool Recipe::leaves_moments(Device device) const {
+  const bool has_bias = step_.kind == Kind::affine && !step_.first.defined() && before_;
+  const Step& step = has_bias ? before_->step_ : step_;
+  return step.kind == Kind::convolution && step.pass == kernels::ConvPass::forward &&
+         step.second.dtype() == DType::float32 && backend(device).f32.conv2d_moments;
+}
+
 void Recipe::run(const Storage& storage, void* out, const Shape& shape, DType type) const {
   const Device device = storage.device();
+  if (is_stored()) {
+    const kernels::Loops<2> all{1, {numel(shape)}, {{1}, {1}}};
+    const Tensor& halves = step_.first;
+    return on_device("a fused operation",
+                     [&] { backend(device).copy(all, out, type, halves.storage()->read(), halves.dtype()); });
+  }
   const auto run_with = [&]<class T>(const kernels::FloatKernels<T>& table) {
     // What follows a convolution, or batch norm's sums, is mostly what the next convolution reads. In three
     // parts it is larger than the floats, which gradients keep.
     const bool leaves = Fusion::enabled() && step_.kind > Kind::convolution && step_.kind < Kind::max_pool;
-    kernels::Parts parts{leaves ? parts_of(table, shape) : 0};
-    if (parts.count > 1 && grad_enabled()) parts.count = 0;
+    kernels::Parts parts{leaves && !grad_enabled() ? parts_of(table, shape) : 0};
     std::shared_ptr<Storage> memory;
     if (parts.count > 0) {
       memory = make_pooled<Storage>(parts.bytes(numel(shape)), device);
       parts.result = static_cast<std::uint16_t*>(memory->data());
     }
-    run_as(table, static_cast<T*>(out), shape, device, parts);
+    run_as<T, T>(table, static_cast<T*>(out), shape, device, parts);
     if (memory) storage.keep(parts_key(parts.count), std::move(memory));
   };
   on_device("a fused operation", [&] {
     type == DType::float32 ? run_with(kernels_of<float>(device)) : run_with(kernels_of<double>(device));
   });
+}
+
+Tensor Recipe::run_as_bf16(Device device, const Shape& shape) const {
+  const Tensor halves = Tensor::empty(shape, DType::bfloat16, MemoryFormat::channels_last, device);
+  on_device("a fused operation", [&] {
+    run_as(backend(device).bf16, static_cast<kernels::BFloat16*>(halves.raw_data()), shape, device, {});
+  });
+  return halves;
 }
 
 Storage::Storage(const Shape& shape, DType type, Device device, std::shared_ptr<const Recipe> recipe)
@@ -179,9 +224,32 @@ std::shared_ptr<const Recipe> Storage::recipe() const {
   return plan_ ? plan_->recipe : nullptr;
 }
 
-void Storage::fill() const {
+void Storage::compute() const {
   std::lock_guard lock(plan_mutex_);
-  if (!plan_) return;
+  if (!plan_ || plan_->recipe->is_stored()) return;
+  if (!keeps_bf16(device_, plan_->type, plan_->shape)) return make_elements();
+  const Tensor halves = plan_->recipe->run_as_bf16(device_, plan_->shape);
+  keep(kBf16Key, halves.storage());
+  plan_->recipe = make_pooled<Recipe>(Step{Kind::values, halves});
+}
+
+bool Storage::compute_with_moments(const Tensor& mean, const Tensor& variance) const {
+  {
+    std::lock_guard lock(plan_mutex_);
+    if (!plan_ || !plan_->recipe->leaves_moments(device_)) return false;
+    plan_->recipe = make_pooled<Recipe>(plan_->recipe, Step{Kind::moments, mean, variance});
+  }
+  compute();
+  return true;
+}
+
+void Storage::fill() const {
+  compute();
+  std::lock_guard lock(plan_mutex_);
+  if (plan_) make_elements();
+}
+
+void Storage::make_elements() const {
   if (!data_) take();
   plan_->recipe->run(*this, data_, plan_->shape, plan_->type);
   plan_ = nullptr;

@@ -27,6 +27,7 @@ struct Step {
     relu,         ///< v = max(v, 0)
     mask,         ///< v = first > 0 ? v : 0
     scale,        ///< v = first[c] v
+    moments,      ///< v stays; its mean and biased variance by channel are written to first and second
     max_pool,     ///< v = the maxima of its windows
   };
   Kind kind;
@@ -51,12 +52,18 @@ class Recipe {
   /// Writes the elements of a tensor of this shape, in channels-last order, to `out`, which is the content of
   /// `storage`. Under a Fusion it keeps their Parts (kernels.h) if convolutions on this device want such.
   void run(const Storage& storage, void* out, const Shape& shape, DType type) const;
+  /// The same as bfloat16.
+  Tensor run_as_bf16(Device device, const Shape& shape) const;
+  /// Whether there is nothing to compute: the elements are there, as bfloat16.
+  bool is_stored() const { return !before_ && step_.first.dtype() == DType::bfloat16; }
+  /// Whether the pass it makes can write moments, too.
+  bool leaves_moments(Device device) const;
   bool reads(const Storage& storage) const;
   Step::Kind last() const { return step_.kind; }
 
  private:
-  template <class T>
-  void run_as(const kernels::FloatKernels<T>& table, T* out, const Shape& shape, Device device,
+  template <class T, class V>
+  void run_as(const kernels::ActivationKernels<T, V>& table, T* out, const Shape& shape, Device device,
               const kernels::Parts& wanted) const;
 
   Step step_;

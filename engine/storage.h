@@ -17,6 +17,7 @@
 namespace grapnel {
 
 class Recipe;
+class Tensor;
 
 /// Bytes plus what must be shared by everybody who looks at them: the version counter that in-place
 /// operations advance, and the buffers derived from the content (packed weights, batch norm's scale and
@@ -48,7 +49,12 @@ class Storage {
     if (waiting_.load(std::memory_order_acquire)) fill();
     return data_;
   }
-  /// How the content is going to be computed; null if it is there.
+  /// The content is computed, if it is still to come, in the form in which it is kept (ops/operands.h).
+  void compute() const;
+  /// The same for a convolution still to come, with a bias at most, and the mean and biased variance of its
+  /// channels, if the device's kernels leave them; otherwise false, and nothing is done.
+  bool compute_with_moments(const Tensor& mean, const Tensor& variance) const;
+  /// How the content, or what is read of it, is going to be computed; null if it is there.
   std::shared_ptr<const Recipe> recipe() const;
   std::size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
@@ -97,6 +103,7 @@ class Storage {
   void take() const;
   void drop_derived();
   void fill() const;
+  void make_elements() const;
   void run_readers() const;
 
   alignas(16) mutable std::byte inline_[kInline];  // the content itself, if it is that small

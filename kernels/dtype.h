@@ -9,4 +9,13 @@ namespace grapnel {
 /// types that arithmetic refuses (convert with Tensor::to); int64 holds labels and indices.
 enum class DType : std::uint8_t { float32, float64, float16, bfloat16, int64, uint8, boolean };
 
+namespace kernels {
+
+/// bfloat16, as bits: the upper half of a float.
+struct BFloat16 {
+  std::uint16_t bits;
+};
+
+}  // namespace kernels
+
 }  // namespace grapnel

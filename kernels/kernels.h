@@ -114,14 +114,14 @@ enum class ConvPass : std::uint8_t { forward, input_grad, weight_grad };
 /// What follows a value v in the same pass, in this order, each where it is set:
 /// v = scale[c] v; v += shift[c]; v += residual; relu: v = max(v, 0), NaN stays NaN; mask: v = mask > 0 ? v :
 /// 0; v = after[c] v. scale, shift and after have one value a channel; residual and mask lie like v.
-template <class T>
+template <class T, class V = T>
 struct Epilogue {
-  const T* scale = nullptr;
-  const T* shift = nullptr;
+  const V* scale = nullptr;
+  const V* shift = nullptr;
   const T* residual = nullptr;
   bool relu = false;
   const T* mask = nullptr;
-  const T* after = nullptr;
+  const V* after = nullptr;
   Parts parts = {};
 };
 
@@ -168,19 +168,62 @@ struct AdamStep {
   double correction1, correction2;  // 1 - beta^step
 };
 
+/// Kernels whose operands are activations, of elements T; weights, and what has one value a channel, are V.
+template <class T, class V = T>
+struct ActivationKernels {
+  void (*reduce)(Reduction op, const Reduce& shape, V* out, const T* x);
+
+  // y, or dx, is the epilogue of what the pass computes, of weights that FloatKernels' conv2d_pack packed.
+  void (*conv2d_forward)(const Conv2d& shape, T* y, const T* x, const V* packed,
+                         const Epilogue<T, V>& epilogue);
+  void (*conv2d_input_grad)(const Conv2d& shape, T* dx, const T* dy, const V* packed,
+                            const Epilogue<T, V>& epilogue);
+  // conv2d_forward, and of what it makes the mean and biased variance of each channel, for batch norm. Only
+  // `shift` of the epilogue may be set. Null: channel_moments is the way.
+  void (*conv2d_moments)(const Conv2d& shape, T* y, V* mean, V* variance, const T* x, const V* packed,
+                         const Epilogue<T, V>& epilogue);
+  // dw is dense (K, C/groups, R, S) in row-major order. x_parts, dy_parts: as conv2d_parts counts them, or
+  // null.
+  void (*conv2d_weight_grad)(const Conv2d& shape, V* dw, const T* x, const T* dy,
+                             const std::uint16_t* x_parts, const std::uint16_t* dy_parts);
+
+  // Max pooling; `taps` receives for each output the winning window position kernel_w*i + j
+  // (kernel_h*kernel_w <= 256), or is null when nobody will differentiate. First maximum wins; NaN wins over
+  // everything.
+  void (*max_pool2d)(const Pool2d& shape, T* y, std::uint8_t* taps, const T* x);
+  void (*max_pool2d_scatter)(const Pool2d& shape, T* dx, const T* dy, const std::uint8_t* taps);
+  void (*avg_pool2d)(const Pool2d& shape, V* y, const T* x);
+  void (*avg_pool2d_adjoint)(const Pool2d& shape, T* dx, const V* dy);
+  // Only n, c, h, w, oh, ow are read: window i covers [floor(i h / oh), ceil((i+1) h / oh)).
+  void (*adaptive_avg_pool2d)(const Pool2d& shape, V* y, const T* x);
+  void (*adaptive_avg_pool2d_adjoint)(const Pool2d& shape, T* dx, const V* dy);
+
+  // Per-channel work over dense rows of `channels` values (channels last, rows = N*H*W).
+  // mean and biased variance, both accumulated in double.
+  void (*channel_moments)(std::int64_t rows, std::int64_t channels, V* mean, V* variance, const T* x);
+  // y = the epilogue of x
+  void (*channel_epilogue)(std::int64_t rows, std::int64_t channels, T* y, const T* x,
+                           const Epilogue<T, V>& epilogue);
+  // sum_dy[c] = sum dy, dot[c] = sum dy * (x - mean[c])
+  void (*channel_dots)(std::int64_t rows, std::int64_t channels, V* sum_dy, V* dot, const T* dy, const T* x,
+                       const V* mean);
+  // dx = a[c] * dy + b[c] * (x - mean[c]) + d[c]
+  void (*channel_blend)(std::int64_t rows, std::int64_t channels, T* dx, const T* dy, const T* x,
+                        const V* mean, const V* a, const V* b, const V* d);
+};
+
 /// Kernels for one floating element type T (float or double).
 template <class T>
-struct FloatKernels {
+struct FloatKernels : ActivationKernels<T> {
   void (*unary)(Unary op, const Loops<2>& loops, T* out, const T* x, double a, double b);
   void (*binary)(Binary op, const Loops<3>& loops, T* out, const T* x, const T* y);
-  void (*reduce)(Reduction op, const Reduce& shape, T* out, const T* x);
   void (*gemm)(const Gemm& shape, T* c, const T* a, const T* b, const T* bias);
 
   // How many Parts of B gemm multiplies, and conv2d's first two passes of an input with so many channels, as
   // precision() is now. They make them unless they are given. 0: they read floats. Null: always.
   int (*gemm_parts)(const Gemm& shape);
   int (*conv2d_parts)(std::int64_t channels);
-  // Elements are a multiple of 8.
+  // Elements are a multiple of 4.
   void (*make_parts)(std::int64_t count, std::int64_t elements, std::uint16_t* parts, const T* x);
 
   // Convolution. How a pass is computed depends on its shape alone, and on prefer_conv2d; conv2d_variant
@@ -191,43 +234,13 @@ struct FloatKernels {
   std::size_t (*conv2d_packed_size)(const Conv2d& shape, ConvPass pass);
   void (*conv2d_pack)(const Conv2d& shape, ConvPass pass, T* packed, const T* w,
                       const std::int64_t* w_strides);
-  // y, or dx, is the epilogue of what the pass computes.
-  void (*conv2d_forward)(const Conv2d& shape, T* y, const T* x, const T* packed, const Epilogue<T>& epilogue);
-  void (*conv2d_input_grad)(const Conv2d& shape, T* dx, const T* dy, const T* packed,
-                            const Epilogue<T>& epilogue);
   // y = the maxima of what conv2d_forward would give, band by band: it is never in memory as a whole. False,
   // and nothing done, where one after the other is the way.
   bool (*conv2d_max_pool)(const Conv2d& shape, const Pool2d& pool, T* y, const T* x, const T* packed,
                           const Epilogue<T>& epilogue);
-  // dw is dense (K, C/groups, R, S) in row-major order. x_parts, dy_parts: as conv2d_parts counts them, or
-  // null.
-  void (*conv2d_weight_grad)(const Conv2d& shape, T* dw, const T* x, const T* dy,
-                             const std::uint16_t* x_parts, const std::uint16_t* dy_parts);
 
-  // Max pooling; `taps` receives for each output the winning window position kernel_w*i + j
-  // (kernel_h*kernel_w <= 256), or is null when nobody will differentiate. First maximum wins; NaN wins over
-  // everything.
-  void (*max_pool2d)(const Pool2d& shape, T* y, std::uint8_t* taps, const T* x);
-  void (*max_pool2d_scatter)(const Pool2d& shape, T* dx, const T* dy, const std::uint8_t* taps);
+  // y = x at the winners of windows, which max_pool2d found.
   void (*max_pool2d_gather)(const Pool2d& shape, T* y, const T* x, const std::uint8_t* taps);
-  void (*avg_pool2d)(const Pool2d& shape, T* y, const T* x);
-  void (*avg_pool2d_adjoint)(const Pool2d& shape, T* dx, const T* dy);
-  // Only n, c, h, w, oh, ow are read: window i covers [floor(i h / oh), ceil((i+1) h / oh)).
-  void (*adaptive_avg_pool2d)(const Pool2d& shape, T* y, const T* x);
-  void (*adaptive_avg_pool2d_adjoint)(const Pool2d& shape, T* dx, const T* dy);
-
-  // Per-channel work over dense rows of `channels` values (channels last, rows = N*H*W).
-  // mean and biased variance, both accumulated in double.
-  void (*channel_moments)(std::int64_t rows, std::int64_t channels, T* mean, T* variance, const T* x);
-  // y = the epilogue of x
-  void (*channel_epilogue)(std::int64_t rows, std::int64_t channels, T* y, const T* x,
-                           const Epilogue<T>& epilogue);
-  // sum_dy[c] = sum dy, dot[c] = sum dy * (x - mean[c])
-  void (*channel_dots)(std::int64_t rows, std::int64_t channels, T* sum_dy, T* dot, const T* dy, const T* x,
-                       const T* mean);
-  // dx = a[c] * dy + b[c] * (x - mean[c]) + d[c]
-  void (*channel_blend)(std::int64_t rows, std::int64_t channels, T* dx, const T* dy, const T* x,
-                        const T* mean, const T* a, const T* b, const T* d);
 
   // Batch norm as y = scale x + shift: scale = weight / sqrt(variance + eps), shift = bias - scale * mean.
   // weight and bias may be null: 1 and 0.
@@ -273,6 +286,10 @@ struct Table {
   const char* name;  // "reference", "portable", "avx2", "avx512", ...
   FloatKernels<float> f32;
   FloatKernels<double> f64;
+  /// Over activations that are kept as bfloat16, if keeps_bf16 says so of their number of channels and of
+  /// precision() as it is now. Null: never.
+  ActivationKernels<BFloat16, float> bf16;
+  bool (*keeps_bf16)(std::int64_t channels);
   /// dst = convert(src), any strides, any pair of types (round to nearest even; float to integer truncates).
   void (*copy)(const Loops<2>& loops, void* dst, DType dst_type, const void* src, DType src_type);
 };

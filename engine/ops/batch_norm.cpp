@@ -8,6 +8,7 @@
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/elementwise.h"
+#include "grapnel/engine/ops/operands.h"
 #include "grapnel/engine/recipe.h"
 
 namespace grapnel {
@@ -17,10 +18,6 @@ namespace {
 struct Statistics {
   Tensor mean, variance;
 };
-
-Tensor channels_last(const Tensor& x) {
-  return x.detach().contiguous(MemoryFormat::channels_last);
-}
 
 Tensor per_channel(const Tensor& v) {
   return reshape(v, {1, v.numel(), 1, 1});
@@ -48,29 +45,26 @@ Tensors composed_backward(const Tensor& dy, const Tensor& x, const Tensor& weigh
 }
 
 /// The same in two passes over memory: the sums, then the blend a dy + b (x - mean) + d.
-template <class T>
-Tensors fused_backward(const kernels::FloatKernels<T>& table, const Tensor& dy, const Tensor& x,
+template <class T, class V>
+Tensors fused_backward(const kernels::ActivationKernels<T, V>& table, const Tensor& dy, const Tensor& x,
                        const Tensor& weight, const Statistics& statistics, bool training, double eps,
                        bool want_dx) {
   const std::int64_t rows = rows_of(x), channels = x.size(1);
-  const Tensor dy_rows = channels_last(dy), x_rows = channels_last(x);
-  const Tensor sum_dy = x.new_empty({channels}), dot = x.new_empty({channels});
-  const T* mean = statistics.mean.data<T>();
-  table.channel_dots(rows, channels, sum_dy.data<T>(), dot.data<T>(), dy_rows.data<T>(), x_rows.data<T>(),
-                     mean);
-
+  const Elements<T> dy_rows(dy), x_rows(x);
   const auto vector = [&] { return x.new_empty({channels}); };
-  const Tensor dweight = vector(), a = vector(), b = vector(), d = vector();
-  table.channel_factors(rows, channels, eps, training, dweight.data<T>(), a.data<T>(), b.data<T>(),
-                        d.data<T>(), sum_dy.data<T>(), dot.data<T>(), statistics.variance.data<T>(),
-                        weight.defined() ? weight.data<T>() : nullptr);
-  Tensor dx;
-  if (want_dx) {
-    dx = x.new_empty(x.shape(), MemoryFormat::channels_last);
-    table.channel_blend(rows, channels, dx.data<T>(), dy_rows.data<T>(), x_rows.data<T>(), mean, a.data<T>(),
-                        b.data<T>(), d.data<T>());
-  }
-  return {dx, dweight, sum_dy};
+  const Tensor sum_dy = vector(), dot = vector(), dweight = vector(), a = vector(), b = vector(),
+               d = vector();
+  const V* mean = statistics.mean.data<V>();
+  table.channel_dots(rows, channels, sum_dy.data<V>(), dot.data<V>(), dy_rows.data(), x_rows.data(), mean);
+  kernels_of<V>(x.device())
+      .channel_factors(rows, channels, eps, training, dweight.data<V>(), a.data<V>(), b.data<V>(),
+                       d.data<V>(), sum_dy.data<V>(), dot.data<V>(), statistics.variance.data<V>(),
+                       weight.defined() ? weight.data<V>() : nullptr);
+  if (!want_dx) return {Tensor(), dweight, sum_dy};
+  const NewActivation<T> dx(x, x.shape());
+  table.channel_blend(rows, channels, dx.data(), dy_rows.data(), x_rows.data(), mean, a.data<V>(),
+                      b.data<V>(), d.data<V>());
+  return {dx.tensor(), dweight, sum_dy};
 }
 
 /// y = scale x + shift.
@@ -172,18 +166,20 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   Tensor y;
   Statistics statistics{running_mean.defined() ? running_mean.detach() : running_mean,
                         running_var.defined() ? running_var.detach() : running_var};
-  dispatch("batch_norm", x, [&]<class T>(const kernels::FloatKernels<T>& table) {
+  dispatch_activation("batch_norm", x, [&]<class T, class V>(const kernels::ActivationKernels<T, V>& table) {
+    const kernels::FloatKernels<V>& vectors = kernels_of<V>(x.device());
     if (training) {
       statistics = {x.new_empty({channels}), x.new_empty({channels})};
-      table.channel_moments(rows, channels, statistics.mean.data<T>(), statistics.variance.data<T>(),
-                            channels_last(x).data<T>());
-      if (running_mean.defined()) update_running(table, running_mean, statistics.mean, momentum, 1);
+      if (!is_whole(x) || !x.storage()->compute_with_moments(statistics.mean, statistics.variance))
+        table.channel_moments(rows, channels, statistics.mean.data<V>(), statistics.variance.data<V>(),
+                              Elements<T>(x).data());
+      if (running_mean.defined()) update_running(vectors, running_mean, statistics.mean, momentum, 1);
       if (running_var.defined())
-        update_running(table, running_var, statistics.variance, momentum,
+        update_running(vectors, running_var, statistics.variance, momentum,
                        static_cast<double>(rows) / static_cast<double>(rows - 1));
     }
-    auto [scale, shift] = training ? batch_affine(table, weight, bias, statistics, eps)
-                                   : running_affine(table, weight, bias, statistics, eps);
+    auto [scale, shift] = training ? batch_affine(vectors, weight, bias, statistics, eps)
+                                   : running_affine(vectors, weight, bias, statistics, eps);
     y = followed(x, {Step::Kind::affine, std::move(scale), std::move(shift)});
   });
   const bool keep_x = training || should_record({weight, bias});
@@ -198,7 +194,7 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
         Tensors gradients =
             grad_enabled()
                 ? composed_backward(dy, x_saved, weight_saved, used.mean, used.variance, training, eps)
-                : dispatch("batch_norm", x_saved, [&]<class T>(const kernels::FloatKernels<T>& table) {
+                : dispatch_activation("batch_norm", x_saved, [&](const auto& table) {
                     return fused_backward(table, dy, x_saved, weight_saved, used, training, eps,
                                           ctx.needs(0));
                   });

@@ -4,7 +4,7 @@
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/conv2d_shape.h"
 #include "grapnel/engine/ops/elementwise.h"
-#include "grapnel/engine/ops/packed_weight.h"
+#include "grapnel/engine/ops/operands.h"
 #include "grapnel/engine/pool.h"
 #include "grapnel/engine/recipe.h"
 
@@ -50,12 +50,12 @@ Tensor channels_last(const Tensor& x) {
 }
 
 /// Two passes will read them.
-void keep_parts(const Tensor& x) {
+void keep_operand(const Tensor& x) {
+  if (!is_whole(x) || !x.is_contiguous(MemoryFormat::channels_last)) return;
+  if (Fusion::enabled() && keeps_bf16(x.device(), x.dtype(), x.shape())) return keep_bf16(x);
   dispatch("conv2d", x, [&]<class T>(const kernels::FloatKernels<T>& table) {
     const kernels::Parts parts{parts_of(table, x.shape())};
-    if (parts.count == 0 || !is_whole(x) || !x.is_contiguous(MemoryFormat::channels_last) ||
-        kept_parts(table, x))
-      return;
+    if (parts.count == 0 || kept_parts(table, x)) return;
     auto memory = make_pooled<Storage>(parts.bytes(x.numel()), x.device());
     table.make_parts(parts.count, x.numel(), static_cast<std::uint16_t*>(memory->data()), x.data<T>());
     x.storage()->keep(parts_key(parts.count), std::move(memory));
@@ -117,7 +117,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
                 {keep_if(weight.requires_grad(), x), keep_if(x.requires_grad(), weight)},
                 [=](const Backward& ctx) -> Tensors {
                   const Tensor& dy = ctx.grad();
-                  if (ctx.needs(0) && ctx.needs(1)) keep_parts(dy);
+                  if (ctx.needs(0) && ctx.needs(1)) keep_operand(dy);
                   return {
                       ctx.needs(0) ? conv2d_input_grad(x_shape, dy, ctx.saved(1), options) : Tensor(),
                       ctx.needs(1) ? conv2d_weight_grad(ctx.saved(0), weight_shape, dy, options) : Tensor(),
@@ -150,15 +150,20 @@ Tensor conv2d_weight_grad(const Tensor& x, const Shape& weight_shape, const Tens
   check_same_type("conv2d_weight_grad", x, dy);
   check_shape("conv2d_weight_grad", "the output gradient", dy, {shape.n, shape.k, shape.oh, shape.ow});
   Tensor dw = x.new_empty(weight_shape);
-  dispatch("conv2d_weight_grad", x, [&]<class T>(const kernels::FloatKernels<T>& table) {
-    const Tensor x_last = channels_last(x), dy_last = channels_last(dy);
-    const auto x_parts = kept_parts(table, x_last), dy_parts = kept_parts(table, dy_last);
-    const auto given = [](const std::shared_ptr<Storage>& parts) {
-      return parts ? static_cast<const std::uint16_t*>(parts->read()) : nullptr;
-    };
-    table.conv2d_weight_grad(shape, dw.data<T>(), x_last.data<T>(), dy_last.data<T>(), given(x_parts),
-                             given(dy_parts));
-  });
+  dispatch_activation("conv2d_weight_grad", dy,
+                      [&]<class T, class V>(const kernels::ActivationKernels<T, V>& table) {
+                        const Elements<T> x_values(x), dy_values(dy);
+                        std::shared_ptr<Storage> x_parts, dy_parts;
+                        if constexpr (std::is_same_v<T, V>) {
+                          x_parts = kept_parts(kernels_of<V>(x.device()), channels_last(x));
+                          dy_parts = kept_parts(kernels_of<V>(x.device()), channels_last(dy));
+                        }
+                        const auto given = [](const std::shared_ptr<Storage>& parts) {
+                          return parts ? static_cast<const std::uint16_t*>(parts->read()) : nullptr;
+                        };
+                        table.conv2d_weight_grad(shape, dw.data<V>(), x_values.data(), dy_values.data(),
+                                                 given(x_parts), given(dy_parts));
+                      });
   const Shape x_shape = x.shape();
   return record(
       "conv2d_weight_grad", dw, {x, dy}, {keep_if(dy.requires_grad(), x), keep_if(x.requires_grad(), dy)},

@@ -1,7 +1,7 @@
 // Matrix products: C = A B for any strides, batches broadcast, and the linear layer's x W^T + b.
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/elementwise.h"
-#include "grapnel/engine/ops/packed_weight.h"
+#include "grapnel/engine/ops/operands.h"
 
 namespace grapnel {
 namespace {

@@ -2,16 +2,13 @@
 // adjoint's gradient is the pool again.
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/elementwise.h"
+#include "grapnel/engine/ops/operands.h"
 #include "grapnel/engine/recipe.h"
 
 namespace grapnel {
 namespace {
 
 using kernels::Pool2d;
-
-Tensor channels_last(const Tensor& x) {
-  return x.detach().contiguous(MemoryFormat::channels_last);
-}
 
 std::int64_t output_size(const char* name, std::int64_t size, std::int64_t kernel, std::int64_t stride,
                          std::int64_t pad, std::int64_t dilation, bool ceil_mode) {
@@ -54,23 +51,28 @@ Pool2d describe(const char* name, const Tensor& x, const Pool2dOptions& options)
           options.count_include_pad};
 }
 
+Shape input_shape(const Pool2d& p) {
+  return {p.n, p.c, p.h, p.w};
+}
+Shape output_shape(const Pool2d& p) {
+  return {p.n, p.c, p.oh, p.ow};
+}
 /// Beside `x`, of another type where one is given.
 Tensor new_output(const Pool2d& p, const Tensor& x, std::optional<DType> type = {}) {
-  return Tensor::empty({p.n, p.c, p.oh, p.ow}, type.value_or(x.dtype()), MemoryFormat::channels_last,
-                       x.device());
-}
-Tensor new_input(const Pool2d& p, const Tensor& x) {
-  return x.new_empty({p.n, p.c, p.h, p.w}, MemoryFormat::channels_last);
+  return Tensor::empty(output_shape(p), type.value_or(x.dtype()), MemoryFormat::channels_last, x.device());
 }
 
 // y = x at the winners and dx = dy scattered to the winners: adjoint to each other.
 Tensor gather_taps(const Pool2d& pool, const Tensor& x, const Tensor& taps);
 
 Tensor scatter_taps(const Pool2d& pool, const Tensor& dy, const Tensor& taps) {
-  Tensor dx = new_input(pool, dy);
-  dispatch("max_pool2d_scatter", dy, [&]<class T>(const kernels::FloatKernels<T>& table) {
-    table.max_pool2d_scatter(pool, dx.data<T>(), channels_last(dy).data<T>(), taps.data<std::uint8_t>());
-  });
+  Tensor dx;
+  dispatch_activation(
+      "max_pool2d_scatter", dy, [&]<class T, class V>(const kernels::ActivationKernels<T, V>& table) {
+        const NewActivation<T> made(dy, input_shape(pool));
+        table.max_pool2d_scatter(pool, made.data(), Elements<T>(dy).data(), taps.data<std::uint8_t>());
+        dx = made.tensor();
+      });
   return record("max_pool2d_scatter", dx, {dy}, {taps}, [pool](const Backward& ctx) -> Tensors {
     return {gather_taps(pool, ctx.grad(), ctx.saved(0))};
   });
@@ -79,7 +81,7 @@ Tensor scatter_taps(const Pool2d& pool, const Tensor& dy, const Tensor& taps) {
 Tensor gather_taps(const Pool2d& pool, const Tensor& x, const Tensor& taps) {
   Tensor y = new_output(pool, x);
   dispatch("max_pool2d_gather", x, [&]<class T>(const kernels::FloatKernels<T>& table) {
-    table.max_pool2d_gather(pool, y.data<T>(), channels_last(x).data<T>(), taps.data<std::uint8_t>());
+    table.max_pool2d_gather(pool, y.data<T>(), Elements<T>(x).data(), taps.data<std::uint8_t>());
   });
   return record("max_pool2d_gather", y, {x}, {taps}, [pool](const Backward& ctx) -> Tensors {
     return {scatter_taps(pool, ctx.grad(), ctx.saved(0))};
@@ -93,12 +95,19 @@ Tensor average(Average kind, bool adjoint, const Pool2d& pool, const Tensor& x) 
   const char* name = kind == Average::sliding
                          ? (adjoint ? "avg_pool2d_adjoint" : "avg_pool2d")
                          : (adjoint ? "adaptive_avg_pool2d_adjoint" : "adaptive_avg_pool2d");
-  Tensor y = adjoint ? new_input(pool, x) : new_output(pool, x);
-  dispatch(name, x, [&]<class T>(const kernels::FloatKernels<T>& table) {
-    const auto kernel = kind == Average::sliding
-                            ? (adjoint ? table.avg_pool2d_adjoint : table.avg_pool2d)
-                            : (adjoint ? table.adaptive_avg_pool2d_adjoint : table.adaptive_avg_pool2d);
-    kernel(pool, y.data<T>(), channels_last(x).data<T>());
+  const bool sliding = kind == Average::sliding;
+  Tensor y;
+  dispatch_activation(name, x, [&]<class T, class V>(const kernels::ActivationKernels<T, V>& table) {
+    if (adjoint) {
+      const NewActivation<T> made(x, input_shape(pool));
+      const auto kernel = sliding ? table.avg_pool2d_adjoint : table.adaptive_avg_pool2d_adjoint;
+      kernel(pool, made.data(), Elements<V>(x).data());
+      y = made.tensor();
+    } else {
+      y = new_output(pool, x);
+      const auto kernel = sliding ? table.avg_pool2d : table.adaptive_avg_pool2d;
+      kernel(pool, y.data<V>(), Elements<T>(x).data());
+    }
   });
   return record(name, y, {x}, {}, [kind, adjoint, pool](const Backward& ctx) -> Tensors {
     return {average(kind, !adjoint, pool, ctx.grad())};
@@ -116,11 +125,12 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
   const bool recording = should_record({x});
   if (!recording)
     if (auto y = joined(x, {Step::Kind::max_pool, {}, {}, {}, {}, pool})) return *std::move(y);
-  Tensor y = new_output(pool, x);
-  Tensor taps = recording ? new_output(pool, x, DType::uint8) : Tensor();
-  dispatch("max_pool2d", x, [&]<class T>(const kernels::FloatKernels<T>& table) {
-    table.max_pool2d(pool, y.data<T>(), recording ? taps.data<std::uint8_t>() : nullptr,
-                     channels_last(x).data<T>());
+  Tensor y, taps = recording ? new_output(pool, x, DType::uint8) : Tensor();
+  dispatch_activation("max_pool2d", x, [&]<class T, class V>(const kernels::ActivationKernels<T, V>& table) {
+    const NewActivation<T> made(x, output_shape(pool));
+    table.max_pool2d(pool, made.data(), recording ? taps.data<std::uint8_t>() : nullptr,
+                     Elements<T>(x).data());
+    y = made.tensor();
   });
   return record("max_pool2d", y, {x}, {taps}, [pool](const Backward& ctx) -> Tensors {
     return {scatter_taps(pool, ctx.grad(), ctx.saved(0))};

@@ -4,6 +4,7 @@
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/elementwise.h"
+#include "grapnel/engine/ops/operands.h"
 
 namespace grapnel {
 namespace {
@@ -32,7 +33,7 @@ Tensor reduce_keepdim(const char* name, kernels::Reduction op, const Tensor& x, 
     reduced[dim] = x.shape()[dim];
     kept[dim] = 1;
   }
-  dispatch(name, x, [&]<class T>(const kernels::FloatKernels<T>& table) {
+  const auto run = [&]<class T, class V>(const kernels::ActivationKernels<T, V>& table, const T* values) {
     const Strides* kept_strides[] = {&x.strides(), &out.strides()};
     const Strides* reduced_strides[] = {&x.strides(), &x.strides()};
     const auto outer = make_loops<2>(kept, kept_strides), inner = make_loops<2>(reduced, reduced_strides);
@@ -48,8 +49,18 @@ Tensor reduce_keepdim(const char* name, kernels::Reduction op, const Tensor& x, 
       loops.reduced_sizes[d] = inner.sizes[d];
       loops.x_reduced_strides[d] = inner.strides[0][d];
     }
-    table.reduce(op, loops, out.data<T>(), x.data<T>());
-  });
+    table.reduce(op, loops, out.data<V>(), values);
+  };
+  // What is kept as bfloat16 is read so: no floats are made of it.
+  const Tensor halves = x.storage()->recipe() ? kept_bf16(x) : Tensor();
+  if (halves.defined())
+    on_device(name, [&] {
+      run(backend(x.device()).bf16, static_cast<const kernels::BFloat16*>(halves.storage()->read()));
+    });
+  else
+    dispatch(name, x, [&]<class T>(const kernels::FloatKernels<T>& table) {
+      run(static_cast<const kernels::ActivationKernels<T>&>(table), static_cast<const T*>(x.data<T>()));
+    });
   return out;
 }
 

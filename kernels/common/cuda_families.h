@@ -16,6 +16,10 @@ void fill_interpolate_cuda(FloatKernels<float>& table);
 void fill_index_cuda(FloatKernels<float>& table);
 void fill_optim_cuda(FloatKernels<float>& table);
 void fill_copy_cuda(Table& table);
+void fill_conv2d_bf16_cuda(Table& table);
+void fill_pool2d_bf16_cuda(Table& table);
+void fill_batch_norm_bf16_cuda(Table& table);
+void fill_reduce_bf16_cuda(Table& table);
 
 /// All of them; the entries for double stay null.
 inline Table make_cuda_table() {
@@ -32,6 +36,10 @@ inline Table make_cuda_table() {
   fill_index_cuda(table.f32);
   fill_optim_cuda(table.f32);
   fill_copy_cuda(table);
+  fill_conv2d_bf16_cuda(table);
+  fill_pool2d_bf16_cuda(table);
+  fill_batch_norm_bf16_cuda(table);
+  fill_reduce_bf16_cuda(table);
   return table;
 }
 

@@ -192,10 +192,7 @@ GRAPNEL_DEVICE void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
 }
 
-/// bfloat16, as bits.
-struct BFloat16 {
-  std::uint16_t bits;
-};
+using kernels::BFloat16;
 
 /// Four 8x8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8. Of each, a lane gets row
 /// lane / 4, elements 2 (lane % 4) and the next; transposed, of column lane / 4.

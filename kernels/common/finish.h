@@ -6,8 +6,8 @@
 namespace grapnel::kernels {
 
 /// Whether an epilogue does anything.
-template <class T>
-bool any_step(const Epilogue<T>& e) {
+template <class T, class V>
+bool any_step(const Epilogue<T, V>& e) {
   return e.scale || e.shift || e.residual || e.relu || e.mask || e.after;
 }
 

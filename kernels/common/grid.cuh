@@ -1,8 +1,6 @@
 // What kernels of many families share: which element a thread has, where it lies, sums over a block.
 #pragma once
 
-#include <initializer_list>
-
 #include "grapnel/kernels/common/device.cuh"
 #include "grapnel/kernels/kernels.h"
 
@@ -10,11 +8,10 @@ namespace grapnel::kernels {
 
 inline constexpr unsigned kBlockThreads = 256;
 
-/// Whether four floats can be read or written at once at each; null is nowhere.
-inline bool aligned_for_four(std::initializer_list<const float*> places) {
-  for (const float* place : places)
-    if (reinterpret_cast<std::uintptr_t>(place) % 16 != 0) return false;
-  return true;
+/// Whether four elements can be read or written at once at each; null is nowhere.
+template <class... T>
+bool aligned_for_four(const T*... places) {
+  return ((reinterpret_cast<std::uintptr_t>(places) % (4 * sizeof(T)) == 0) && ...);
 }
 
 /// Starts `kernel` with at least one thread for each of `count` elements, if there are any.

@@ -1,4 +1,7 @@
 // Convolutions and their gradients on a GPU as matrix products (sources.cuh), with what follows them.
+#include <optional>
+
+#include "grapnel/kernels/batch_norm/moments.cuh"
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/common/epilogue.cuh"
 #include "grapnel/kernels/conv2d/hopper_weight_grad.cuh"
@@ -11,22 +14,24 @@ namespace {
 using Index = std::int64_t;
 
 /// Where forward's and input_grad's results go, `elements` of them: (pixel, channel of the group).
+template <class T>
 struct StoreFinished {
-  float* out;
+  T* out;
   Index elements;
   int channels, of_group;
-  Epilogue<float> epilogue;
+  Epilogue<T, float> epilogue;
+  float* moments = nullptr;  // of pieces (sum_up_tile), if they are wanted
 
   bool in_fours() const {
-    const Epilogue<float>& e = epilogue;
-    return of_group % 4 == 0 && aligned_for_four({out, e.scale, e.shift, e.residual, e.mask, e.after});
+    const Epilogue<T, float>& e = epilogue;
+    return of_group % 4 == 0 && aligned_for_four(out, e.scale, e.shift, e.residual, e.mask, e.after);
   }
   template <int width>
   GRAPNEL_DEVICE void operator()(int group, int pixel, int n,
                                  const device::Vector<float, width>& sums) const {
     const int channel = group * of_group + n;
     const Index at = static_cast<Index>(pixel) * channels + channel;
-    store_finished(device::Global<float>(out), elements, sums, epilogue, at, channel);
+    store_finished(device::Global<T>(out), elements, sums, epilogue, at, channel);
   }
 };
 
@@ -61,8 +66,8 @@ pack_kernel(ConvShape p, bool forward, device::Global<float> packed, device::Glo
 /// Calls use.operator()<width>(): four elements at once where every row of channels begins at a multiple of
 /// 16 bytes.
 template <class Use>
-void with_width(const ConvShape& p, std::initializer_list<const float*> operands, const Use& use) {
-  const bool four = p.c_group % 4 == 0 && p.k_group % 4 == 0 && aligned_for_four(operands);
+void with_width(const ConvShape& p, const float* a, const float* b, const Use& use) {
+  const bool four = p.c_group % 4 == 0 && p.k_group % 4 == 0 && aligned_for_four(a, b);
   four ? use.template operator()<4>() : use.template operator()<1>();
 }
 
@@ -92,19 +97,50 @@ void pack(const Conv2d& conv, ConvPass pass, float* packed, const float* w, cons
   });
 }
 
-/// True, and done, if the pass runs on Hopper.
-bool convolved_on_hopper(const char* name, const Conv2d& conv, ConvPass pass, const float* from,
-                         const float* packed, const StoreFinished& output) {
+/// Says how, if the pass runs on Hopper; otherwise nothing is done.
+std::optional<Tiling> convolved_on_hopper(const char* name, const Conv2d& conv, ConvPass pass,
+                                          const float* from, const float* packed,
+                                          const StoreFinished<float>& output) {
   const Precision mode = precision();
-  if (!runs_on_hopper(conv, pass, mode)) return false;
+  if (!runs_on_hopper(conv, pass, mode)) return std::nullopt;
+  Tiling tiling{};
   as_precision_says(mode, [&]<class Way>() {
     const Parts& parts = output.epilogue.parts;
     const auto* operand =
         reinterpret_cast<const ElementOf<Way>*>(parts.count == Way::kParts ? parts.input : nullptr);
-    pass_on_hopper<Way>(name, conv, pass, from, operand, reinterpret_cast<const ElementOf<Way>*>(packed),
-                        output);
+    tiling = pass_on_hopper<Way>(name, conv, pass, from, operand,
+                                 reinterpret_cast<const ElementOf<Way>*>(packed), output);
   });
-  return true;
+  return tiling;
+}
+std::optional<Tiling> convolved_on_hopper(const char* name, const Conv2d& conv, ConvPass pass,
+                                          const BFloat16* from, const float* packed,
+                                          const StoreFinished<BFloat16>& output) {
+  if (!runs_on_hopper(conv, pass, Precision::bf16)) return std::nullopt;
+  return pass_on_hopper<AsBf16>(name, conv, pass, nullptr, from, reinterpret_cast<const BFloat16*>(packed),
+                                output);
+}
+
+/// BFloat16 that no kernel of theirs takes.
+class Floats {
+ public:
+  Floats(const BFloat16* from, std::int64_t count)
+      : memory_(static_cast<std::size_t>(count) * sizeof(float)) {
+    finish_rows(count, 1, data(), from, Epilogue<float>{});
+  }
+  float* data() const { return memory_.of<float>(); }
+
+ private:
+  device::Workspace memory_;
+};
+
+/// Results that are made as floats first.
+template <class Make>
+void finish_floats(const StoreFinished<BFloat16>& output, const Make& make) {
+  const device::Workspace floats(static_cast<std::size_t>(output.elements) * sizeof(float));
+  make(floats.of<float>());
+  finish_rows(output.elements / output.channels, output.channels, output.out, floats.of<float>(),
+              output.epilogue);
 }
 
 void forward(const Conv2d& conv, float* y, const float* x, const float* packed,
@@ -112,12 +148,43 @@ void forward(const Conv2d& conv, float* y, const float* x, const float* packed,
   const ConvShape p = conv_shape(conv);
   const ProductSizes sizes{p.groups, p.n * p.oh * p.ow, p.k_group, p.r * p.s * p.c_group, 1};
   if (sizes.m == 0 || sizes.n == 0) return;
-  const StoreFinished output{y, Index{sizes.m} * p.k, p.k, p.k_group, epilogue};
+  const StoreFinished<float> output{y, Index{sizes.m} * p.k, p.k, p.k_group, epilogue};
   if (convolved_on_hopper("conv2d", conv, ConvPass::forward, x, packed, output)) return;
-  with_width(p, {x, packed}, [&]<int width>() {
+  with_width(p, x, packed, [&]<int width>() {
     run_precisely<128>("conv2d", sizes, PatchesByPixel<width>{x, p}, Weights<width>{packed, sizes.k, sizes.n},
                        output);
   });
+}
+
+void forward(const Conv2d& conv, BFloat16* y, const BFloat16* x, const float* packed,
+             const Epilogue<BFloat16, float>& epilogue) {
+  const ConvShape p = conv_shape(conv);
+  const StoreFinished<BFloat16> output{y, conv.n * conv.oh * conv.ow * conv.k, p.k, p.k_group, epilogue};
+  if (output.elements == 0 || convolved_on_hopper("conv2d", conv, ConvPass::forward, x, packed, output))
+    return;
+  const Floats floats(x, conv.n * conv.h * conv.w * conv.c);
+  finish_floats(output, [&](float* to) { forward(conv, to, floats.data(), packed, {}); });
+}
+
+/// The product's kernel sums up its tiles where each is made by one block; otherwise y is read again.
+template <class T>
+void forward_with_moments(const Conv2d& conv, T* y, float* mean, float* variance, const T* x,
+                          const float* packed, const Epilogue<T, float>& epilogue) {
+  const Index rows = conv.n * conv.oh * conv.ow;
+  const int channels = static_cast<int>(conv.k);
+  // The shortest pieces are those of the narrowest tiles.
+  constexpr Index kShortest = TilePieces<kHopperRows, 64, 256>::kLength;
+  const device::Workspace pieces(static_cast<std::size_t>(tiles_for(rows, kShortest) * 2 * conv.k) *
+                                 sizeof(float));
+  const StoreFinished<T> output{y, rows * conv.k, channels, channels, epilogue, pieces.of<float>()};
+  const auto tiling =
+      rows == 0 ? std::nullopt : convolved_on_hopper("conv2d", conv, ConvPass::forward, x, packed, output);
+  if (!tiling) forward(conv, y, x, packed, epilogue);
+  if (tiling && tiling->splits == 1)
+    moments_of_pieces({rows, conv.k, kShortest * tiling->width / 64, pieces.of<float>(), epilogue.shift},
+                      mean, variance);
+  else
+    channel_moments(rows, conv.k, mean, variance, y);
 }
 
 void input_grad(const Conv2d& conv, float* dx, const float* dy, const float* packed,
@@ -125,12 +192,23 @@ void input_grad(const Conv2d& conv, float* dx, const float* dy, const float* pac
   const ConvShape p = conv_shape(conv);
   const ProductSizes sizes{p.groups, p.n * p.h * p.w, p.c_group, p.r * p.s * p.k_group, 1};
   if (sizes.m == 0 || sizes.n == 0) return;
-  const StoreFinished output{dx, Index{sizes.m} * p.c, p.c, p.c_group, epilogue};
+  const StoreFinished<float> output{dx, Index{sizes.m} * p.c, p.c, p.c_group, epilogue};
   if (convolved_on_hopper("conv2d_input_grad", conv, ConvPass::input_grad, dy, packed, output)) return;
-  with_width(p, {dy, packed}, [&]<int width>() {
+  with_width(p, dy, packed, [&]<int width>() {
     run_precisely<128>("conv2d_input_grad", sizes, ReachesByPixel<width>{dy, p},
                        Weights<width>{packed, sizes.k, sizes.n}, output);
   });
+}
+
+void input_grad(const Conv2d& conv, BFloat16* dx, const BFloat16* dy, const float* packed,
+                const Epilogue<BFloat16, float>& epilogue) {
+  const ConvShape p = conv_shape(conv);
+  const StoreFinished<BFloat16> output{dx, conv.n * conv.h * conv.w * conv.c, p.c, p.c_group, epilogue};
+  if (output.elements == 0 ||
+      convolved_on_hopper("conv2d_input_grad", conv, ConvPass::input_grad, dy, packed, output))
+    return;
+  const Floats floats(dy, conv.n * conv.oh * conv.ow * conv.k);
+  finish_floats(output, [&](float* to) { input_grad(conv, to, floats.data(), packed, {}); });
 }
 
 /// The sums of this one are long: tiles of 64 columns fold them as they go.
@@ -148,17 +226,30 @@ void weight_grad(const Conv2d& conv, float* dw, const float* x, const float* dy,
         weight_grad_on_hopper<Way>(conv, dw, x, dy, reinterpret_cast<const device::BFloat16*>(x_parts),
                                    reinterpret_cast<const device::BFloat16*>(dy_parts));
     });
-  with_width(p, {x, dy}, [&]<int width>() {
+  with_width(p, x, dy, [&]<int width>() {
     run_precisely<64>("conv2d_weight_grad", sizes, GradientsByChannel<width>{dy, p},
                       PatchesByTap<width>{x, p}, StoreWeight{dw, p});
   });
 }
 
+void weight_grad(const Conv2d& conv, float* dw, const BFloat16* x, const BFloat16* dy, const std::uint16_t*,
+                 const std::uint16_t*) {
+  if (weight_grad_runs_on_hopper(conv, Precision::bf16))
+    return weight_grad_of_operands<AsBf16>(conv, dw, x, dy);
+  const Floats x_floats(x, conv.n * conv.h * conv.w * conv.c),
+      dy_floats(dy, conv.n * conv.oh * conv.ow * conv.k);
+  weight_grad(conv, dw, x_floats.data(), dy_floats.data(), nullptr, nullptr);
+}
+
+/// Whether most convolutions over so many channels take operands of BFloat16, in one part or more.
+bool takes_parts(Index channels) {
+  return channels % 8 == 0 && channels >= 32 && device::has_hopper();
+}
 int parts(Index channels) {
-  const Precision mode = precision();
-  return mode == Precision::tf32 || channels % 8 != 0 || channels < 32 || !device::has_hopper() ? 0
-         : mode == Precision::bf16 ? AsBf16::kParts
-                                   : AsFp32::kParts;
+  return precision() == Precision::fp32 && takes_parts(channels) ? AsFp32::kParts : 0;
+}
+bool keeps_bf16(Index channels) {
+  return precision() == Precision::bf16 && takes_parts(channels);
 }
 
 bool max_pool(const Conv2d&, const Pool2d&, float*, const float*, const float*, const Epilogue<float>&) {
@@ -173,9 +264,18 @@ void fill_conv2d_cuda(FloatKernels<float>& table) {
   table.conv2d_pack = pack;
   table.conv2d_parts = parts;
   table.conv2d_forward = forward;
+  table.conv2d_moments = forward_with_moments<float>;
   table.conv2d_input_grad = input_grad;
   table.conv2d_max_pool = max_pool;
   table.conv2d_weight_grad = weight_grad;
+}
+
+void fill_conv2d_bf16_cuda(Table& table) {
+  table.keeps_bf16 = keeps_bf16;
+  table.bf16.conv2d_forward = forward;
+  table.bf16.conv2d_moments = forward_with_moments<BFloat16>;
+  table.bf16.conv2d_input_grad = input_grad;
+  table.bf16.conv2d_weight_grad = weight_grad;
 }
 
 }  // namespace grapnel::kernels

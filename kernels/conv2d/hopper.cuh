@@ -226,14 +226,14 @@ struct StoreTaps {
 };
 
 /// `output` of a forward convolution of dense pixels, with packed weights, whose parts lie `apart`; of none
-/// at all, sums of 0.
+/// at all, sums of 0. Says how.
 template <class Way, class Output>
-void convolve_on_hopper(const char* name, const Conv2d& conv, const ElementOf<Way>* pixels,
-                        const ElementOf<Way>* packed, std::int64_t apart, const Output& output) {
+Tiling convolve_on_hopper(const char* name, const Conv2d& conv, const ElementOf<Way>* pixels,
+                          const ElementOf<Way>* packed, std::int64_t apart, const Output& output) {
   using namespace device;
   constexpr std::uint64_t kElement = sizeof(ElementOf<Way>);
   const ConvShape p = conv_shape(conv);
-  if (p.n * p.oh * p.ow == 0) return;
+  if (p.n * p.oh * p.ow == 0) return {};
   const auto u = [](std::int64_t size) { return static_cast<std::uint64_t>(size); };
   const auto steps_per_tap = tiles_for(p.c, kHopperDepth<Way>);
   const int taps = p.r * p.s, mapped_taps = std::max(taps, 1);  // maps have no empty dimension
@@ -247,33 +247,35 @@ void convolve_on_hopper(const char* name, const Conv2d& conv, const ElementOf<Wa
     return WeightRows<Way>{make_tensor_map(packed, rows, Swizzle::bytes128, kHopperRounding<Way>),
                            steps_per_tap};
   };
-  run_hopper_product<Way>(name, {1, p.n * p.oh * p.ow, p.k, taps * steps_per_tap, 1}, patches, weights,
-                          output);
+  return run_hopper_product<Way>(name, {1, p.n * p.oh * p.ow, p.k, taps * steps_per_tap, 1}, patches, weights,
+                                 output);
 }
 
-/// All phases of a pass over x or dy, with what pack_for_hopper packed.
-/// `from` may already be there as an operand.
+/// All phases of a pass over x or dy, with what pack_for_hopper packed. `from` may already be there as an
+/// operand. Says how, of the last phase.
 template <class Way, class Output>
-void pass_on_hopper(const char* name, const Conv2d& conv, ConvPass pass, const float* from,
-                    const ElementOf<Way>* operand, const ElementOf<Way>* packed, const Output& output) {
+Tiling pass_on_hopper(const char* name, const Conv2d& conv, ConvPass pass, const float* from,
+                      const ElementOf<Way>* operand, const ElementOf<Way>* packed, const Output& output) {
   const auto i = [](std::int64_t value) { return static_cast<int>(value); };
   const bool forward = pass == ConvPass::forward;
   const std::int64_t channels = forward ? conv.c : conv.k,
                      pixels = conv.n * (forward ? conv.h * conv.w : conv.oh * conv.ow);
+  Tiling tiling{};
   const auto convolve = [&](const ElementOf<Way>* dense, std::int64_t) {
     for (const Phase& phase : phases_of(conv, pass)) {
       const Conv2d& p = phase.conv;
       const ElementOf<Way>* weights = p.r * p.s > 0 ? packed + phase.packed : packed;
       if (phase.apart == std::array<std::int64_t, 2>{1, 1})
-        convolve_on_hopper<Way>(name, p, dense, weights, packed_part(conv), output);
+        tiling = convolve_on_hopper<Way>(name, p, dense, weights, packed_part(conv), output);
       else
-        convolve_on_hopper<Way>(
+        tiling = convolve_on_hopper<Way>(
             name, p, dense, weights, packed_part(conv),
             StorePhase<Output>{output, p.oh, p.ow, i(conv.h), i(conv.w), i(phase.apart[0]), i(phase.apart[1]),
                                i(phase.place[0]), i(phase.place[1])});
     }
   };
   operand ? convolve(operand, channels) : with_operand<Way>(name, from, pixels, channels, channels, convolve);
+  return tiling;
 }
 
 }  // namespace grapnel::kernels

@@ -15,7 +15,7 @@ template <class Use>
 void with_source(const float* data, int rows, int k, std::int64_t row_stride, std::int64_t k_stride,
                  const Use& use) {
   const bool along_k = k_stride == 1;
-  const bool aligned = aligned_for_four({data});
+  const bool aligned = aligned_for_four(data);
   if (along_k && aligned && row_stride % 4 == 0 && k % 4 == 0)
     use(Strided<true, 4>{data, row_stride, k_stride, rows});
   else if (!along_k && aligned && row_stride == 1 && k_stride % 4 == 0 && rows % 4 == 0)
@@ -27,7 +27,7 @@ void with_source(const float* data, int rows, int k, std::int64_t row_stride, st
 /// Whether both operands lie as a product with few rows wants them.
 bool is_thin(const Gemm& s, const float* a, const float* b) {
   return s.m <= kMostThinRows && s.a_col == 1 && s.b_row == 1 && s.k % 4 == 0 &&
-         (s.m == 1 || s.a_row % 4 == 0) && (s.n == 1 || s.b_col % 4 == 0) && aligned_for_four({a, b});
+         (s.m == 1 || s.a_row % 4 == 0) && (s.n == 1 || s.b_col % 4 == 0) && aligned_for_four(a, b);
 }
 
 /// Whether the kernel for Hopper makes it: both operands along k, in rows of whole pieces of 16 bytes, and

@@ -89,7 +89,7 @@ template <class Way, class Use>
 void with_operand(const char* name, const float* data, std::int64_t rows, std::int64_t columns,
                   std::int64_t pitch, const Use& use) {
   using Element = ElementOf<Way>;
-  const bool aligned = aligned_for_four({data}) && pitch % 4 == 0;
+  const bool aligned = aligned_for_four(data) && pitch % 4 == 0;
   if constexpr (std::is_same_v<Element, float>)
     if (aligned) return use(data, pitch);
   const device::Workspace copy(static_cast<std::size_t>(Way::kParts * rows * columns) * sizeof(Element));
@@ -222,6 +222,9 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
     store_vector(sums, (row + e / 2 % 2 * 8) * kPitch + column + e / 4 * 8,
                  Vector<float, 2>{{sum(e), sum(e + 1)}});
   sync_named(1, 256);
+  if constexpr (requires { output.moments; })
+    if (output.moments && s.splits == 1)
+      sum_up_tile<kHopperRows, kN, 256>(s, first_row, first_column, sums, kPitch, t - 128, output.moments);
   deliver_tile<kHopperRows, kN, 256>(s, split, first_row, first_column, sums, kPitch, t - 128, in_fours,
                                      output, partial);
 }
@@ -259,10 +262,10 @@ Tiling tiling_for(int m, int n, int steps) {
   return best;
 }
 
-/// Runs one product (s.groups is 1), whose s.k counts steps. make_b(width) is B for tiles so wide.
+/// Runs one product (s.groups is 1), whose s.k counts steps. make_b(width) is B for tiles so wide. Says how.
 template <class Way, class A, class MakeB, class Output>
-void run_hopper_product(const char* name, ProductSizes s, const A& a, const MakeB& make_b,
-                        const Output& output) {
+Tiling run_hopper_product(const char* name, ProductSizes s, const A& a, const MakeB& make_b,
+                          const Output& output) {
   const Tiling tiling = tiling_for<Way>(s.m, s.n, s.k);
   s.splits = tiling.splits;
   const auto run = [&]<int kN>() {
@@ -274,9 +277,11 @@ void run_hopper_product(const char* name, ProductSizes s, const A& a, const Make
                      s, a, b, output, s.n % 4 == 0 && output.in_fours(), partial);
     });
   };
+  if (tiling.width == 64) run.template operator()<64>();
+  if (tiling.width == 128) run.template operator()<128>();
   if constexpr (Way::kParts == 1)
-    if (tiling.width == 256) return run.template operator()<256>();
-  tiling.width == 128 ? run.template operator()<128>() : run.template operator()<64>();
+    if (tiling.width == 256) run.template operator()<256>();
+  return tiling;
 }
 
 }  // namespace grapnel::kernels

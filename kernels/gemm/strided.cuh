@@ -26,7 +26,7 @@ struct StoreSum {
   const float* bias;
   std::int64_t row;
 
-  bool in_fours() const { return row % 4 == 0 && aligned_for_four({c, bias}); }
+  bool in_fours() const { return row % 4 == 0 && aligned_for_four(c, bias); }
   template <int width>
   GRAPNEL_DEVICE void operator()(int, int m, int n, device::Vector<float, width> sums) const {
     if (bias) {

@@ -82,7 +82,8 @@ struct ProductSizes {
   int groups, m, n, k, splits;
 };
 
-constexpr int tiles_for(int size, int tile) {
+template <class Int>
+constexpr Int tiles_for(Int size, std::type_identity_t<Int> tile) {
   return size / tile + (size % tile != 0);
 }
 
@@ -122,6 +123,36 @@ GRAPNEL_DEVICE void deliver_tile(const ProductSizes& s, int slice, int first_row
     }
   };
   in_fours ? deliver_all.template operator()<4>() : deliver_all.template operator()<1>();
+}
+
+/// In how many pieces, and of how many rows, the columns of a tile are summed up.
+template <int kRows, int kColumns, int kThreads>
+struct TilePieces {
+  static_assert(kThreads % kColumns == 0);
+  static constexpr int kCount = kThreads / kColumns, kLength = kRows / kCount;
+};
+
+/// Of each column of a tile like deliver_tile's, in pieces: moments[piece] = (2, s.n), the mean and the sum
+/// of squares about it of the piece's rows that are there.
+template <int kRows, int kColumns, int kThreads>
+GRAPNEL_DEVICE void sum_up_tile(const ProductSizes& s, int first_row, int first_column,
+                                device::Shared<float> sums, int pitch, int t, device::Global<float> moments) {
+  using Pieces = TilePieces<kRows, kColumns, kThreads>;
+  const int n = t % kColumns, piece = t / kColumns, begin = piece * Pieces::kLength;
+  const int left = s.m - first_row - begin, rows = left < Pieces::kLength ? left : Pieces::kLength;
+  if (first_column + n >= s.n || rows <= 0) return;
+  const float pivot = device::load(sums, begin * pitch + n);
+  float total = 0, squares = 0;
+  for (int m = 1; m < rows; ++m) {
+    const float d = device::load(sums, (begin + m) * pitch + n) - pivot;
+    total += d;
+    squares += d * d;
+  }
+  const float shift = total / static_cast<float>(rows);
+  const std::int64_t at =
+      2 * std::int64_t{s.n} * (first_row / kRows * Pieces::kCount + piece) + first_column + n;
+  device::store(moments, at, pivot + shift);
+  device::store(moments, at + s.n, squares - total * shift);
 }
 
 template <class Multiply, int kM, int kN, class A, class B, class Output>

@@ -1,6 +1,7 @@
 // Pooling on a GPU, a thread a pixel's channel or four of them: the gradients look for the windows that saw
 // an input, in a fixed order, rather than scatter.
 #include "grapnel/kernels/common/cuda_families.h"
+#include "grapnel/kernels/common/epilogue.cuh"
 #include "grapnel/kernels/pool2d/channels.cuh"
 
 namespace grapnel::kernels {
@@ -35,9 +36,9 @@ GRAPNEL_DEVICE Span dilated_windows_over(const Axis& axis, int at) {
   return windows_over(axis, (axis.kernel - 1) * axis.dilation + 1, at);
 }
 
-template <int width>
+template <int width, class T>
 GRAPNEL_KERNEL(kBlockThreads)
-max_kernel(Shape s, Global<float> y, Global<std::uint8_t> taps, Global<const float> x) {
+max_kernel(Shape s, Global<T> y, Global<std::uint8_t> taps, Global<const T> x) {
   const Index at = width * element();
   if (at >= s.outputs) return;
   const Place o = place_of(at, s.h.out, s.w.out, s.channels);
@@ -54,7 +55,7 @@ max_kernel(Shape s, Global<float> y, Global<std::uint8_t> taps, Global<const flo
     for (int j = 0; j < s.w.kernel; ++j) {
       const int w = start_of(s.w, o.w) + j * s.w.dilation;
       if (w < 0 || w >= s.w.in) continue;
-      const auto values = load_vector<width>(x, index_of(o, h, w, s.h.in, s.w.in, s.channels));
+      const auto values = load_floats<width>(x, index_of(o, h, w, s.h.in, s.w.in, s.channels));
       GRAPNEL_UNROLL for (int k = 0; k < width; ++k) {
         if (!(first || values[k] > best[k] || values[k] != values[k])) continue;
         best[k] = values[k];
@@ -63,14 +64,14 @@ max_kernel(Shape s, Global<float> y, Global<std::uint8_t> taps, Global<const flo
       first = false;
     }
   }
-  store_vector(y, at, best);
+  store_floats(y, at, best);
   if (taps.data) store_vector(taps, at, winners);
 }
 
 /// dx: the gradients of the windows that this input won.
-template <int width>
+template <int width, class T>
 GRAPNEL_KERNEL(kBlockThreads)
-max_scatter_kernel(Shape s, Global<float> dx, Global<const float> dy, Global<const std::uint8_t> taps) {
+max_scatter_kernel(Shape s, Global<T> dx, Global<const T> dy, Global<const std::uint8_t> taps) {
   const Index at = width * element();
   if (at >= s.inputs) return;
   const Place p = place_of(at, s.h.in, s.w.in, s.channels);
@@ -84,11 +85,11 @@ max_scatter_kernel(Shape s, Global<float> dx, Global<const float> dy, Global<con
       if (j % s.w.dilation != 0) continue;
       const Index o = index_of(p, oh, ow, s.h.out, s.w.out, s.channels);
       const auto winners = load_vector<width>(taps, o);
-      const auto values = load_vector<width>(dy, o);
+      const auto values = load_floats<width>(dy, o);
       GRAPNEL_UNROLL for (int k = 0; k < width; ++k) sums[k] += winners[k] == tap ? values[k] : 0;
     }
   }
-  store_vector(dx, at, sums);
+  store_floats(dx, at, sums);
 }
 
 /// A thread a channel: neighbours may have won at different places.
@@ -141,9 +142,9 @@ GRAPNEL_DEVICE double part_of(const Axis& axis, int o, const Span& seen, bool wi
 }
 
 /// Of four blocks, for which nvcc spills nothing; left to itself it does, for the sake of more.
-template <class Windows, int width>
+template <class Windows, int width, class T>
 GRAPNEL_KERNEL(kBlockThreads, 4)
-average_kernel(Shape s, Global<float> y, Global<const float> x) {
+average_kernel(Shape s, Global<float> y, Global<const T> x) {
   const Index at = width * element();
   if (at >= s.outputs) return;
   const Place o = place_of(at, s.h.out, s.w.out, s.channels);
@@ -151,7 +152,7 @@ average_kernel(Shape s, Global<float> y, Global<const float> x) {
   double sums[width] = {};
   for (int h = rows.first; h < rows.last; ++h)
     for (int w = columns.first; w < columns.last; ++w) {
-      const auto values = load_vector<width>(x, index_of(o, h, w, s.h.in, s.w.in, s.channels));
+      const auto values = load_floats<width>(x, index_of(o, h, w, s.h.in, s.w.in, s.channels));
       GRAPNEL_UNROLL for (int k = 0; k < width; ++k) sums[k] += values[k];
     }
   const auto count = static_cast<float>(Windows::counted(s.h, o.h, rows, s.count_include_pad) *
@@ -161,9 +162,9 @@ average_kernel(Shape s, Global<float> y, Global<const float> x) {
   store_vector(y, at, result);
 }
 
-template <class Windows, int width>
+template <class Windows, int width, class T>
 GRAPNEL_KERNEL(kBlockThreads)
-average_adjoint_kernel(Shape s, Global<float> dx, Global<const float> dy) {
+average_adjoint_kernel(Shape s, Global<T> dx, Global<const float> dy) {
   const Index at = width * element();
   if (at >= s.inputs) return;
   const Place p = place_of(at, s.h.in, s.w.in, s.channels);
@@ -179,7 +180,7 @@ average_adjoint_kernel(Shape s, Global<float> dx, Global<const float> dy) {
   }
   Vector<float, width> result;
   GRAPNEL_UNROLL for (int k = 0; k < width; ++k) result[k] = static_cast<float>(sums[k]);
-  store_vector(dx, at, result);
+  store_floats(dx, at, result);
 }
 
 /// Throws DeviceFault for more pixels than an int counts.
@@ -193,19 +194,21 @@ Shape shape_of(const char* name, const Pool2d& s) {
           s.count_include_pad};
 }
 
-void max_pool2d(const Pool2d& pool, float* y, std::uint8_t* taps, const float* x) {
+template <class T>
+void max_pool2d(const Pool2d& pool, T* y, std::uint8_t* taps, const T* x) {
   const Shape s = shape_of("max_pool2d", pool);
   with_width(
       s.channels,
-      [&](auto width) { launch_each("max_pool2d", s.outputs / width, max_kernel<width>, s, y, taps, x); }, y,
-      taps, x);
+      [&](auto width) { launch_each("max_pool2d", s.outputs / width, max_kernel<width, T>, s, y, taps, x); },
+      y, taps, x);
 }
-void max_pool2d_scatter(const Pool2d& pool, float* dx, const float* dy, const std::uint8_t* taps) {
+template <class T>
+void max_pool2d_scatter(const Pool2d& pool, T* dx, const T* dy, const std::uint8_t* taps) {
   const Shape s = shape_of("max_pool2d", pool);
   with_width(
       s.channels,
       [&](auto width) {
-        launch_each("max_pool2d", s.inputs / width, max_scatter_kernel<width>, s, dx, dy, taps);
+        launch_each("max_pool2d", s.inputs / width, max_scatter_kernel<width, T>, s, dx, dy, taps);
       },
       dx, dy, taps);
 }
@@ -214,37 +217,46 @@ void max_pool2d_gather(const Pool2d& pool, float* y, const float* x, const std::
   launch_each("max_pool2d", s.outputs, max_gather_kernel, s, y, x, taps);
 }
 
-template <class Windows>
-void average(const Pool2d& pool, float* y, const float* x) {
+template <class Windows, class T>
+void average(const Pool2d& pool, float* y, const T* x) {
   const Shape s = shape_of(Windows::kName, pool);
   with_width(
       s.channels,
       [&](auto width) {
-        launch_each(Windows::kName, s.outputs / width, average_kernel<Windows, width>, s, y, x);
+        launch_each(Windows::kName, s.outputs / width, average_kernel<Windows, width, T>, s, y, x);
       },
       y, x);
 }
-template <class Windows>
-void average_adjoint(const Pool2d& pool, float* dx, const float* dy) {
+template <class Windows, class T>
+void average_adjoint(const Pool2d& pool, T* dx, const float* dy) {
   const Shape s = shape_of(Windows::kName, pool);
   with_width(
       s.channels,
       [&](auto width) {
-        launch_each(Windows::kName, s.inputs / width, average_adjoint_kernel<Windows, width>, s, dx, dy);
+        launch_each(Windows::kName, s.inputs / width, average_adjoint_kernel<Windows, width, T>, s, dx, dy);
       },
       dx, dy);
+}
+
+template <class T>
+void fill(ActivationKernels<T, float>& table) {
+  table.max_pool2d = max_pool2d<T>;
+  table.max_pool2d_scatter = max_pool2d_scatter<T>;
+  table.avg_pool2d = average<Sliding, T>;
+  table.avg_pool2d_adjoint = average_adjoint<Sliding, T>;
+  table.adaptive_avg_pool2d = average<Adaptive, T>;
+  table.adaptive_avg_pool2d_adjoint = average_adjoint<Adaptive, T>;
 }
 
 }  // namespace
 
 void fill_pool2d_cuda(FloatKernels<float>& table) {
-  table.max_pool2d = max_pool2d;
-  table.max_pool2d_scatter = max_pool2d_scatter;
+  fill<float>(table);
   table.max_pool2d_gather = max_pool2d_gather;
-  table.avg_pool2d = average<Sliding>;
-  table.avg_pool2d_adjoint = average_adjoint<Sliding>;
-  table.adaptive_avg_pool2d = average<Adaptive>;
-  table.adaptive_avg_pool2d_adjoint = average_adjoint<Adaptive>;
+}
+
+void fill_pool2d_bf16_cuda(Table& table) {
+  fill(table.bf16);
 }
 
 }  // namespace grapnel::kernels

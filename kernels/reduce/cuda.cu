@@ -7,6 +7,7 @@
 
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/common/fold.cuh"
+#include "grapnel/kernels/common/parts.cuh"
 
 namespace grapnel::kernels {
 namespace {
@@ -17,6 +18,14 @@ using namespace device;
 struct Larger {
   GRAPNEL_DEVICE double operator()(double a, double b) const { return b > a || b != b ? b : a; }
 };
+
+template <class T>
+GRAPNEL_DEVICE double number(T value) {
+  if constexpr (std::is_same_v<T, BFloat16>)
+    return float_of(value);
+  else
+    return value;
+}
 
 struct Shapes {
   Loops<2> kept;     // operand 0: out, 1: x
@@ -55,7 +64,7 @@ fold_kernel(Shapes s, Cut cut, double identity, Combine combine, Global<float> o
     for (std::int64_t r = part_begin(s.length, part, parts) + lane,
                       end = part_begin(s.length, part + 1, parts);
          r < end; r += cut.lanes)
-      total = combine(total, load(from, offset_in(s.reduced, 0, r)));
+      total = combine(total, number(load(from, offset_in(s.reduced, 0, r))));
   }
   const Shared<double> totals = shared_memory<double>();
   const unsigned mine = lane * across + column;
@@ -85,8 +94,8 @@ Shapes shapes_of_parts(Shapes s, std::int64_t parts) {
   return s;
 }
 
-template <class Combine>
-void fold(const Shapes& s, bool by_columns, double identity, float* out, const float* x) {
+template <class Combine, class T>
+void fold(const Shapes& s, bool by_columns, double identity, float* out, const T* x) {
   const auto run = [&](const Shapes& shapes, const Cut& cut, std::int64_t parts, double* partial,
                        auto* from) {
     launch("reduce", {static_cast<unsigned>(cut.blocks), static_cast<unsigned>(parts)}, {kBlockThreads},
@@ -116,7 +125,8 @@ std::int64_t complete(Loops<Operands>& loops) {
   return count;
 }
 
-void reduce(Reduction op, const Reduce& s, float* out, const float* x) {
+template <class T>
+void reduce(Reduction op, const Reduce& s, float* out, const T* x) {
   Shapes shapes{};
   shapes.kept.rank = s.kept_rank;
   for (int d = 0; d < s.kept_rank; ++d) {
@@ -143,7 +153,11 @@ void reduce(Reduction op, const Reduce& s, float* out, const float* x) {
 }  // namespace
 
 void fill_reduce_cuda(FloatKernels<float>& table) {
-  table.reduce = reduce;
+  table.reduce = reduce<float>;
+}
+
+void fill_reduce_bf16_cuda(Table& table) {
+  table.bf16.reduce = reduce<BFloat16>;
 }
 
 }  // namespace grapnel::kernels

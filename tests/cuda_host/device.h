@@ -7,6 +7,7 @@
 
 #include "cuda_host/capture.h"
 #include "cuda_host/model.h"
+#include "grapnel/kernels/dtype.h"
 
 namespace grapnel::device {
 
@@ -177,10 +178,7 @@ void wait_for_copies() {
   cuda_host::wait_for_copies(left);
 }
 
-/// bfloat16, as bits.
-struct BFloat16 {
-  std::uint16_t bits;
-};
+using kernels::BFloat16;
 
 /// Four 8x8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8. Of each, a lane gets row
 /// lane / 4, elements 2 (lane % 4) and the next; transposed, of column lane / 4.
