@@ -1,7 +1,7 @@
 // Convolutions and their gradients on a GPU as matrix products (sources.cuh), with what follows them.
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/common/epilogue.cuh"
-#include "grapnel/kernels/conv2d/hopper_weight_grad.cuh"
+#include "grapnel/kernels/conv2d/hopper_stem_weight_grad.cuh"
 #include "grapnel/kernels/conv2d/sources.cuh"
 #include "grapnel/kernels/gemm/multiply.cuh"
 
@@ -68,14 +68,21 @@ void with_width(const ConvShape& p, std::initializer_list<const float*> operands
 
 const char* variant(const Conv2d& p, ConvPass pass) {
   const Precision mode = precision();
+  const auto named = [mode](const char* fp32, const char* tf32, const char* bf16) {
+    return mode == Precision::fp32 ? fp32 : mode == Precision::tf32 ? tf32 : bf16;
+  };
+  if (pass == ConvPass::weight_grad ? weight_grad_runs_as_stem(p)
+                                    : pass == ConvPass::forward && runs_as_stem(p))
+    return named("hopper_stem_fp32", "hopper_stem_tf32", "hopper_stem_bf16");
   const bool hopper =
       pass == ConvPass::weight_grad ? weight_grad_runs_on_hopper(p, mode) : runs_on_hopper(p, pass, mode);
   if (!hopper) return "implicit_gemm";
-  return mode == Precision::fp32 ? "hopper_fp32" : mode == Precision::tf32 ? "hopper_tf32" : "hopper_bf16";
+  return named("hopper_fp32", "hopper_tf32", "hopper_bf16");
 }
 
 /// Whatever the precision is by then: a weight is a float, or up to three BFloat16.
 std::size_t packed_size(const Conv2d& p, ConvPass pass) {
+  if (pass == ConvPass::forward && runs_as_stem(p)) return static_cast<std::size_t>(stem_packed_size(p));
   const auto weights = static_cast<std::size_t>(p.k * (p.c / p.groups) * p.r * p.s);
   return runs_on_hopper(p, pass, Precision::fp32) ? weights + (weights + 1) / 2 : weights;
 }
@@ -83,6 +90,10 @@ std::size_t packed_size(const Conv2d& p, ConvPass pass) {
 void pack(const Conv2d& conv, ConvPass pass, float* packed, const float* w, const Index* strides) {
   constexpr const char* kName = "conv2d's weights";
   const Precision mode = precision();
+  if (pass == ConvPass::forward && runs_as_stem(conv))
+    return as_precision_says(mode, [&]<class Way>() {
+      pack_stem<Way>(kName, conv, reinterpret_cast<ElementOf<Way>*>(packed), w, strides);
+    });
   if (!runs_on_hopper(conv, pass, mode))
     return launch_each(kName, conv.k * (conv.c / conv.groups) * conv.r * conv.s, pack_kernel,
                        conv_shape(conv), pass == ConvPass::forward, packed, w, strides[0], strides[1],
@@ -113,6 +124,10 @@ void forward(const Conv2d& conv, float* y, const float* x, const float* packed,
   const ProductSizes sizes{p.groups, p.n * p.oh * p.ow, p.k_group, p.r * p.s * p.c_group, 1};
   if (sizes.m == 0 || sizes.n == 0) return;
   const StoreFinished output{y, Index{sizes.m} * p.k, p.k, p.k_group, epilogue};
+  if (runs_as_stem(conv))
+    return as_precision_says(precision(), [&]<class Way>() {
+      convolve_stem<Way>("conv2d", conv, x, reinterpret_cast<const ElementOf<Way>*>(packed), output);
+    });
   if (convolved_on_hopper("conv2d", conv, ConvPass::forward, x, packed, output)) return;
   with_width(p, {x, packed}, [&]<int width>() {
     run_precisely<128>("conv2d", sizes, PatchesByPixel<width>{x, p}, Weights<width>{packed, sizes.k, sizes.n},
@@ -140,6 +155,11 @@ void weight_grad(const Conv2d& conv, float* dw, const float* x, const float* dy,
   const ProductSizes sizes{p.groups, p.k_group, p.r * p.s * p.c_group, p.n * p.oh * p.ow, 1};
   if (sizes.m == 0 || sizes.n == 0) return;
   const Precision mode = precision();
+  if (weight_grad_runs_as_stem(conv))
+    return as_precision_says(mode, [&]<class Way>() {
+      using Parts = std::conditional_t<std::is_same_v<Way, AsTf32>, AsPair, Way>;
+      weight_grad_of_stem<Parts>(conv, dw, x, dy, reinterpret_cast<const device::BFloat16*>(dy_parts));
+    });
   if (weight_grad_runs_on_hopper(conv, mode))
     return as_precision_says(mode, [&]<class Way>() {
       if constexpr (std::is_same_v<Way, AsTf32>)
