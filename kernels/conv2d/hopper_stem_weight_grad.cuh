@@ -24,10 +24,8 @@ struct SegmentSpans {
 
   GRAPNEL_DEVICE void load(device::Shared<ElementOf<Way>> to, int part, int row, int step,
                            device::Shared<device::Barrier> full) const {
-    for (int i = 0; i < kHopperRows; i += kSpan) {
-      const int segment = (row + i) / kSpan;  // behind the last nobody looks
-      load_segment(to + i * kSpan, map, p, part, step, segment < p.segments ? segment : 0, full);
-    }
+    for (int i = 0; i < kHopperRows; i += kSpan)  // behind the last segment nobody looks
+      load_segment(to + i * kSpan, map, p, part, step, (row + i) / kSpan, full);
   }
 };
 
