@@ -97,7 +97,7 @@ StemShape stem_shape(const Conv2d& p, std::int64_t pixels) {
 /// laid and the tiles' pixels.
 inline bool runs_as_stem(const Conv2d& p) {
   if (p.groups != 1 || p.dil_h != 1 || p.dil_w != 1 || p.c < 1 || p.c > 4 || p.k < 32) return false;
-  if (p.n * p.oh * p.ow == 0) return false;
+  if (p.n * p.oh * p.ow == 0 || p.r * p.s == 0) return false;
   const auto [rows, columns] = laid_size(p);
   const std::int64_t tiles = ((p.oh + 7) / 8) * ((p.ow + 15) / 16);
   return std::max(p.n * rows * columns * 8, p.n * tiles * kHopperRows) <= std::numeric_limits<int>::max() &&

@@ -214,6 +214,7 @@ TEST_CASE("Hopper, stem: which convolutions run there") {
     CHECK_FALSE(forward(1, 4, 64, {3, 1, 1, 2}));
     CHECK_FALSE(forward(1, 4, 64, {3, 1, 1, 1, 2}));
     CHECK_FALSE(forward(0, 3, 64, {3}));
+    CHECK_FALSE(forward(1, 3, 64, {0}));
     // 625 pixels are laid of each picture, of up to 128 bytes; or one pixel of y has a tile of its own.
     CHECK(forward(429'496, 3, 64, {16, 25}));
     CHECK_FALSE(forward(429'497, 3, 64, {16, 25}));
