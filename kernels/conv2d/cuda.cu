@@ -4,7 +4,7 @@
 #include "grapnel/kernels/batch_norm/moments.cuh"
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/common/epilogue.cuh"
-#include "grapnel/kernels/conv2d/hopper_weight_grad.cuh"
+#include "grapnel/kernels/conv2d/hopper_stem_weight_grad.cuh"
 #include "grapnel/kernels/conv2d/sources.cuh"
 #include "grapnel/kernels/gemm/multiply.cuh"
 
@@ -73,14 +73,21 @@ void with_width(const ConvShape& p, const float* a, const float* b, const Use& u
 
 const char* variant(const Conv2d& p, ConvPass pass) {
   const Precision mode = precision();
+  const auto named = [mode](const char* fp32, const char* tf32, const char* bf16) {
+    return mode == Precision::fp32 ? fp32 : mode == Precision::tf32 ? tf32 : bf16;
+  };
+  if (pass == ConvPass::weight_grad ? weight_grad_runs_as_stem(p)
+                                    : pass == ConvPass::forward && runs_as_stem(p))
+    return named("hopper_stem_fp32", "hopper_stem_tf32", "hopper_stem_bf16");
   const bool hopper =
       pass == ConvPass::weight_grad ? weight_grad_runs_on_hopper(p, mode) : runs_on_hopper(p, pass, mode);
   if (!hopper) return "implicit_gemm";
-  return mode == Precision::fp32 ? "hopper_fp32" : mode == Precision::tf32 ? "hopper_tf32" : "hopper_bf16";
+  return named("hopper_fp32", "hopper_tf32", "hopper_bf16");
 }
 
 /// Whatever the precision is by then: a weight is a float, or up to three BFloat16.
 std::size_t packed_size(const Conv2d& p, ConvPass pass) {
+  if (pass == ConvPass::forward && runs_as_stem(p)) return static_cast<std::size_t>(stem_packed_size(p));
   const auto weights = static_cast<std::size_t>(p.k * (p.c / p.groups) * p.r * p.s);
   return runs_on_hopper(p, pass, Precision::fp32) ? weights + (weights + 1) / 2 : weights;
 }
@@ -88,6 +95,10 @@ std::size_t packed_size(const Conv2d& p, ConvPass pass) {
 void pack(const Conv2d& conv, ConvPass pass, float* packed, const float* w, const Index* strides) {
   constexpr const char* kName = "conv2d's weights";
   const Precision mode = precision();
+  if (pass == ConvPass::forward && runs_as_stem(conv))
+    return as_precision_says(mode, [&]<class Way>() {
+      pack_stem<Way>(kName, conv, reinterpret_cast<ElementOf<Way>*>(packed), w, strides);
+    });
   if (!runs_on_hopper(conv, pass, mode))
     return launch_each(kName, conv.k * (conv.c / conv.groups) * conv.r * conv.s, pack_kernel,
                        conv_shape(conv), pass == ConvPass::forward, packed, w, strides[0], strides[1],
@@ -102,23 +113,27 @@ std::optional<Tiling> convolved_on_hopper(const char* name, const Conv2d& conv, 
                                           const float* from, const float* packed,
                                           const StoreFinished<float>& output) {
   const Precision mode = precision();
-  if (!runs_on_hopper(conv, pass, mode)) return std::nullopt;
+  const bool stem = pass == ConvPass::forward && runs_as_stem(conv);
+  if (!stem && !runs_on_hopper(conv, pass, mode)) return std::nullopt;
   Tiling tiling{};
   as_precision_says(mode, [&]<class Way>() {
+    const auto* weights = reinterpret_cast<const ElementOf<Way>*>(packed);
     const Parts& parts = output.epilogue.parts;
     const auto* operand =
         reinterpret_cast<const ElementOf<Way>*>(parts.count == Way::kParts ? parts.input : nullptr);
-    tiling = pass_on_hopper<Way>(name, conv, pass, from, operand,
-                                 reinterpret_cast<const ElementOf<Way>*>(packed), output);
+    tiling = stem ? convolve_stem<Way>(name, conv, from, weights, output)
+                  : pass_on_hopper<Way>(name, conv, pass, from, operand, weights, output);
   });
   return tiling;
 }
 std::optional<Tiling> convolved_on_hopper(const char* name, const Conv2d& conv, ConvPass pass,
                                           const BFloat16* from, const float* packed,
                                           const StoreFinished<BFloat16>& output) {
+  const auto* weights = reinterpret_cast<const BFloat16*>(packed);
+  if (pass == ConvPass::forward && runs_as_stem(conv))
+    return convolve_stem<AsBf16>(name, conv, from, weights, output);
   if (!runs_on_hopper(conv, pass, Precision::bf16)) return std::nullopt;
-  return pass_on_hopper<AsBf16>(name, conv, pass, nullptr, from, reinterpret_cast<const BFloat16*>(packed),
-                                output);
+  return pass_on_hopper<AsBf16>(name, conv, pass, nullptr, from, weights, output);
 }
 
 /// BFloat16 that no kernel of theirs takes.
@@ -180,7 +195,8 @@ void forward_with_moments(const Conv2d& conv, T* y, float* mean, float* variance
   const auto tiling =
       rows == 0 ? std::nullopt : convolved_on_hopper("conv2d", conv, ConvPass::forward, x, packed, output);
   if (!tiling) forward(conv, y, x, packed, epilogue);
-  if (tiling && tiling->splits == 1)
+  const bool tiles_of_pixels = !runs_as_stem(conv) || stem_tiles_are_whole(conv);
+  if (tiling && tiling->splits == 1 && tiles_of_pixels)
     moments_of_pieces({rows, conv.k, kShortest * tiling->width / 64, pieces.of<float>(), epilogue.shift},
                       mean, variance);
   else
@@ -218,6 +234,11 @@ void weight_grad(const Conv2d& conv, float* dw, const float* x, const float* dy,
   const ProductSizes sizes{p.groups, p.k_group, p.r * p.s * p.c_group, p.n * p.oh * p.ow, 1};
   if (sizes.m == 0 || sizes.n == 0) return;
   const Precision mode = precision();
+  if (weight_grad_runs_as_stem(conv))
+    return as_precision_says(mode, [&]<class Way>() {
+      using Parts = std::conditional_t<std::is_same_v<Way, AsTf32>, AsPair, Way>;
+      weight_grad_of_stem<Parts, float>(conv, dw, x, dy, reinterpret_cast<const device::BFloat16*>(dy_parts));
+    });
   if (weight_grad_runs_on_hopper(conv, mode))
     return as_precision_says(mode, [&]<class Way>() {
       if constexpr (std::is_same_v<Way, AsTf32>)
@@ -234,6 +255,7 @@ void weight_grad(const Conv2d& conv, float* dw, const float* x, const float* dy,
 
 void weight_grad(const Conv2d& conv, float* dw, const BFloat16* x, const BFloat16* dy, const std::uint16_t*,
                  const std::uint16_t*) {
+  if (weight_grad_runs_as_stem(conv)) return weight_grad_of_stem<AsBf16, BFloat16>(conv, dw, x, nullptr, dy);
   if (weight_grad_runs_on_hopper(conv, Precision::bf16))
     return weight_grad_of_operands<AsBf16>(conv, dw, x, dy);
   const Floats x_floats(x, conv.n * conv.h * conv.w * conv.c),

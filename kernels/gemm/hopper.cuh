@@ -46,11 +46,19 @@ inline constexpr unsigned kHopperThreads = 384;
 /// Tiles 256 wide have no registers for sums of before: a block adds up no more steps than these.
 inline constexpr int kMostUnfolded = 512;
 
+/// Blocks that a multiprocessor holds. Of narrow tiles two: one multiplies while the other begins or
+/// delivers. Stages of several parts would be too few for it.
+template <class Way>
+constexpr int hopper_blocks(int width) {
+  return width == 64 && Way::kParts == 1 ? 2 : 1;
+}
+
 /// What a block of tiles kN wide has in shared memory: as many stages as fit, each with rows of A's parts,
 /// then rows of B's; a barrier that says a stage is full for each, then one that says it is empty.
 template <class Way, int kN>
 struct HopperStages {
-  static constexpr int kBytes = Way::kParts * (kHopperRows + kN) * 128, kCount = 216 * 1024 / kBytes;
+  static constexpr int kBytes = Way::kParts * (kHopperRows + kN) * 128,
+                       kCount = 216 * 1024 / hopper_blocks<Way>(kN) / kBytes;
   static constexpr std::size_t kAllBytes = kCount * (kBytes + 2 * sizeof(device::Barrier));
 };
 
@@ -129,13 +137,14 @@ inline constexpr unsigned kNextDepth = Operand::kMajor == device::Major::k ? 32 
 
 /// `s.k` counts steps. Sums are delivered one by one, or in fours.
 template <class Way, int kN, class A, class B, class Output>
-GRAPNEL_KERNEL(kHopperThreads, 1)
+GRAPNEL_KERNEL(kHopperThreads, hopper_blocks<Way>(kN))
 hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b, Output output,
                       bool in_fours, device::Global<float> partial) {
   using namespace device;
   using T = ElementOf<Way>;
   using Stages = HopperStages<Way, kN>;
   constexpr int kRing = Stages::kCount;
+  constexpr bool kAlone = hopper_blocks<Way>(kN) == 1;  // else all threads have the registers they need
   const int across = tiles_for(s.m, kHopperRows), down = tiles_for(s.n, kN);
   const int tile = static_cast<int>(block().x), split = tile / across / down;
   const int first_row = tile % across * kHopperRows, first_column = tile / across % down * kN;
@@ -159,7 +168,7 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
   sync_block();
 
   if (t < 128) {
-    give_back_registers<40>();
+    if constexpr (kAlone) give_back_registers<40>();
     if (t < 32 && elect_one()) {
       for (int i = 0; i < steps; ++i) {
         const int stage = i % kRing;
@@ -175,7 +184,7 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
     return;
   }
 
-  ask_for_registers<232>();
+  if constexpr (kAlone) ask_for_registers<232>();
   const int half = t / 128 * 64 - 64;  // this warpgroup's first row of the tile
   constexpr bool kFolds = kN <= 128;
   constexpr int kTogether = kFolds ? kHopperTogether<Way> : kMostUnfolded;
@@ -233,10 +242,10 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
 struct Tiling {
   int width, splits;
 };
-/// What ends first if 132 multiprocessors make a block each at a time, by the model in tools/bench, in units
-/// of 200 clocks: a step takes what L2 needs to fetch it for all of them, or in three parts what tensor cores
-/// need. A block takes 15 more, 25 if it leaves a part of a sum, and the second kernel 10, and 1 for each 10
-/// parts of 128 columns.
+/// What ends first if 132 multiprocessors make what they hold at a time, by the model in tools/bench, in
+/// units of 200 clocks: a step takes what L2 needs to fetch it for all of them, or in three parts what tensor
+/// cores need. A block takes 15 more, 25 if it leaves a part of a sum, and the second kernel 10, and 1 for
+/// each 10 parts of 128 columns.
 template <class Way>
 Tiling tiling_for(int m, int n, int steps) {
   // A block takes on no fewer than 256 terms' products.
@@ -250,8 +259,10 @@ Tiling tiling_for(int m, int n, int steps) {
     const std::int64_t tiles = std::int64_t{tiles_for(m, kHopperRows)} * tiles_for(n, width);
     const int step = Way::kParts == 1 ? 2 + width / 64 : width == 64 ? 10 : 18;
     for (int splits = width == 256 ? tiles_for(steps, kMostUnfolded) : 1; splits <= most; ++splits) {
-      const std::int64_t blocks = tiles * splits, waves = (blocks + 131) / 132,
-                         work = std::int64_t{tiles_for(steps, splits)} * step;
+      const std::int64_t blocks = tiles * splits, most_held = hopper_blocks<Way>(width),
+                         held = std::min((blocks + 131) / 132, most_held),
+                         waves = (blocks + 132 * held - 1) / (132 * held),
+                         work = held * tiles_for(steps, splits) * step;
       const std::int64_t cost =
           splits == 1 ? waves * (work + 15) : waves * (work + 25) + 10 + blocks * width / 1280;
       if (cost >= least) continue;

@@ -118,6 +118,7 @@ TEST_CASE("Hopper, gemm: how a product is tiled") {
   is(tiling_for<AsFp32>(1 << 18, 256, 36), 128, 1);  // nothing wider
   is(tiling_for<AsTf32>(128, 64, 7), 64, 1);         // too short to be split
   is(tiling_for<AsTf32>(128, 64, 0), 64, 1);
+  is(tiling_for<AsTf32>(196 * 128, 64, 72), 64, 1);  // all at once, two a multiprocessor
   CHECK(tiling_for<AsTf32>(49, 512, 144).splits > 1);
   CHECK(tiling_for<AsFp32>(49, 512, 72).splits > 8);
   for (const int steps : {1, 8, 300, 5000, 20000, 200000})

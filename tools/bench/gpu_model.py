@@ -26,9 +26,9 @@ RESIDENT = {(64, 64): 2, (128, 64): 2, (128, 128): 1}
 # blocks a multiprocessor or in one.
 USED = {"fp32": {1: 0.9, 2: 0.9}, "tf32": {1: 0.6, 2: 0.8}, "bf16": {1: 0.6, 2: 0.8}}
 # On wgmma: of an operand's elements the bytes and the parts, and steps until sums are added to those before. float32 is made of
-# products of bfloat16.
-WGMMA = {"fp32": (2, 3, 1), "tf32": (4, 1, 8), "bf16": (2, 1, 8)}
-MACS_WGMMA, CEILING_WGMMA = {**MACS, "fp32": MACS["bf16"]}, {**CEILING, "fp32": CEILING["bf16"]}
+# products of bfloat16; so is, of two parts, a first convolution's weight gradient in TF32.
+WGMMA = {"fp32": (2, 3, 1), "pair": (2, 2, 1), "tf32": (4, 1, 8), "bf16": (2, 1, 8)}
+MACS_WGMMA, CEILING_WGMMA = ({**of, "fp32": of["bf16"], "pair": of["bf16"]} for of in (MACS, CEILING))
 PASSES, PRECISIONS = ("forward", "dgrad", "wgrad"), ("fp32", "tf32", "bf16")
 
 
@@ -38,6 +38,7 @@ class Variant:
     name: str
     wgmma: bool = True
     widths: tuple = (64, 128, 256)  # of tiles with 128 rows
+    held: int = 2  # blocks of 64 columns, in one part, that a multiprocessor holds
     together: int = 1  # blocks of a cluster, which fetch one operand once
     ends: int = 3000  # clocks of a tile in which nothing is multiplied: its first copies, its results
     fold: int = 200  # clocks in which sums are added to those before; tiles 256 wide do not
@@ -45,12 +46,11 @@ class Variant:
     bf16_stored: bool = False  # activations are bfloat16 in memory; else converted before each product
     flat: bool = True  # weight gradients in TF32 lay pixels behind one another first; else both operands lie as they come
     any_channels: bool = False  # 3 channels, too, as if they were a whole step
-    padded_stem: bool = False  # 3 channels are padded to 4 before the tiled kernels
 
 
 TILED = Variant("tiled", wgmma=False)  # kernels/gemm/tiled.cuh
 HOPPER = Variant("sm_90a")  # kernels/gemm/hopper.cuh
-CUDNN = Variant("cuDNN-like", widths=(64, 128, 256), together=2, ends=1500, fold=0, whole_waves=True, bf16_stored=True, flat=False, any_channels=True)
+CUDNN = Variant("cuDNN-like", widths=(64, 128, 256), held=1, together=2, ends=1500, fold=0, whole_waves=True, bf16_stored=True, flat=False, any_channels=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,8 +150,10 @@ def tiling_for(precision, m, n, steps):
         tiles = up(m, 128) * up(n, width)
         step = 2 + width // 64 if parts == 1 else 10 if width == 64 else 18
         for splits in range(up(steps, 512) if wide else 1, most + 1):
-            blocks, work = tiles * splits, up(steps, splits) * step
-            cost = up(blocks, 132) * (work + 15) if splits == 1 else up(blocks, 132) * (work + 25) + 10 + blocks * width // 1280
+            blocks = tiles * splits
+            held = min(up(blocks, 132), HOPPER.held if width == 64 and parts == 1 else 1)
+            work, waves = held * up(steps, splits) * step, up(blocks, 132 * held)
+            cost = waves * (work + 15) if splits == 1 else waves * (work + 25) + 10 + blocks * width // 1280
             if best is None or cost < best[0]:
                 best = cost, width, splits
     return best[1:]
@@ -174,20 +176,43 @@ def on_wgmma(variant, precision, m, n, taps, c, weights, activations, half=False
         shared = (products * 8 * 32 * (64 + width) + parts * 128 * (128 + width)) / SHARED
         fetched = parts * tiles * steps * 128 * (128 + width) * (1 + 1 / variant.together) / 2
         fold = variant.fold / together if width < 256 else 0
-        times = run_split(tiles * splits, splits, up(steps, splits) * (max(multiply, shared) + fold) + variant.ends, fetched,
-                          weights, activations, m * n)
+        held = min(up(tiles * splits, SMS), variant.held if width == 64 and parts == 1 else 1)
+        clocks = up(steps, splits) * (max(multiply, shared) + fold) + variant.ends / held
+        times = run_split(tiles * splits, splits, clocks, fetched, weights, activations, m * n)
         best = times if best is None or sum(times) < sum(best) else best
     return best
+
+
+def stem(variant, precision, layer, batch, which, more):
+    """hopper_stem.cuh: x is laid out, and dy for a weight gradient is converted, then they are multiplied."""
+    way = "pair" if precision == "tf32" and which == "wgrad" else precision
+    size, parts, _ = WGMMA[way]
+    widest = 16 if parts == 1 else max(128 // layer.r // 16 * 16, 16)
+    rows = min(layer.r, max(widest // size // layer.c, 1))
+    pixel = up(rows * layer.c * size, 16) * 16
+    segments = up(layer.r, rows) * up(layer.r * pixel, 128)
+    laid = parts * batch * ((layer.out - 1 + up(layer.r, layer.stride)) * layer.stride) ** 2 * pixel
+    stored = 2 if precision == "bf16" and variant.bf16_stored else 4
+    x, y = stored * batch * layer.size ** 2 * layer.c, stored * batch * layer.out ** 2 * layer.k
+    w = 4 * layer.r ** 2 * layer.c * layer.k
+    pixels = 64 if which == "wgrad" else 128  # of a tile
+    tiles = batch * min(up(layer.out, wide) * up(layer.out, pixels // wide) for wide in (8, 16, 32, 64, 128) if wide <= pixels)
+    times = [stream(x + laid)]
+    if which == "forward":
+        return times + on_wgmma(variant, way, tiles * pixels, layer.k, segments, 1, 128 * parts * segments * layer.k, laid + y + more)
+    dy = parts * size * batch * layer.out ** 2 * layer.k
+    if stored != 2:
+        times.append(stream(y + dy))
+    return times + on_wgmma(variant, way, segments * 128 // size, layer.k, tiles, 1, w, laid + dy + more)
 
 
 def conv(variant, precision, layer, batch, which="forward", more=0, given=False):
     """The kernels of one pass of a convolution or linear layer; `more` bytes are read or written by its epilogue. `given`: its
     input is there as the operand that it multiplies; so is dy for a weight gradient, after the input's."""
     size = 2 if precision == "bf16" and variant.bf16_stored else 4
+    if layer.kind == "conv" and layer.c <= 4 and which != "dgrad" and variant.wgmma and not variant.any_channels:
+        return stem(variant, precision, layer, batch, which, more)
     before = []
-    if layer.c == 3 and variant.padded_stem:
-        before.append(stream(size * batch * layer.size ** 2 * 7))
-        layer = dataclasses.replace(layer, c=4)
     pixels_in, pixels_out, taps = batch * layer.size ** 2, batch * layer.out ** 2, layer.r ** 2
     x, y, w = size * pixels_in * layer.c, size * pixels_out * layer.k, size * taps * layer.c * layer.k
     m, n, c, read = {"forward": (pixels_out, layer.k, layer.c, x), "dgrad": (pixels_in, layer.c, layer.k, y),

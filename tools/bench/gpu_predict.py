@@ -16,8 +16,7 @@ from gpu_model import CUDNN, GAP, HOPPER, HOST, NETS, PASSES, PRECISIONS, TILED,
 MULTIPLY_ADDS = {"resnet18": 1.814, "resnet34": 3.664, "vgg16": 15.470}  # G
 
 CHANGES = {
-    "bfloat16 in memory": {"bf16_stored": True}, "3 channels padded to 4": {"padded_stem": True},
-    "clusters of 2": {"together": 2},
+    "bfloat16 in memory": {"bf16_stored": True}, "clusters of 2": {"together": 2},
     "persistent: tiles end while others multiply": {"ends": 1500, "fold": 0}, "splits in whole waves": {"whole_waves": True}}
 
 ASSUMPTIONS = """\
@@ -28,6 +27,7 @@ ASSUMPTIONS = """\
 |---|---|---|---|---|
 | tiled 64x64 | 86 to 128 | 29 KB, 3 stages of k = 16 | 2 | instructions, as counted in nvcc's output: 264 a warp and step in TF32 for 8 `mma.sync`, as each operand is read and rounded alone; 80 % of issue slots used (60 % by one block), with FMAs 90 % |
 | tiled 128x64 (wgrad), 128x128 | 92 to 125, 130 to 153 | 39, 57 KB | 2, 1 | the same: 402 and 512 instructions, 16 and 32 `mma.sync` |
+| sm_90a 128x64 in one part | 80 | 96 KB, 4 stages of 128 bytes | 2 | as the next; of the 3000 clocks each block of two costs half |
 | sm_90a 128x64, 128x128, 128x256 | 168 at start, then 40 and 232 | 192 to 216 KB, stages of 128 bytes | 1 | the GEMM ceiling; 128 bytes of shared memory a clock (57 %, 80 % and all of a tile's peak); L2; 3000 clocks a tile for first copies and results, 200 every 8 steps, or every step in float32, which takes six products of bfloat16 |
 | cuDNN-like, up to 128x256 | 232 | 192 KB | 1 | the same without the 200; two blocks share an operand, 1500 clocks a tile; TF32 weight gradients at half the rate |"""
 
