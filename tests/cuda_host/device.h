@@ -1,6 +1,7 @@
 // What kernels/common/device.cuh stands for in tests: the same names, carried out by the model and checked.
 #pragma once
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -94,6 +95,7 @@ void write(Place p, const Value& value, const Site& site) {
 /// A value of each lane in `mask`; what the others would have is unset.
 template <class T>
 std::array<T, cuda_host::kWarpSize> exchange(std::uint32_t mask, const T& mine, const Site& site) {
+  static_assert(sizeof(T) <= cuda_host::kMostGiven);
   const auto& given = cuda_host::exchange(mask, std::as_bytes(std::span(&mine, 1)), site);
   std::array<T, cuda_host::kWarpSize> all{};
   for (unsigned l = 0; l < cuda_host::kWarpSize; ++l)
@@ -131,9 +133,7 @@ T atomic_add(Global<T> p, std::int64_t i, std::type_identity_t<T> value, const S
   static_assert(std::is_integral_v<T>, "sums of floats would depend on the order of threads");
   auto* place = static_cast<T*>(cuda_host::reach(cuda_host::Space::global, host::address(p + i), sizeof(T),
                                                  sizeof(T), cuda_host::Access::atomic, site));
-  const T before = *place;
-  *place += value;
-  return before;
+  return std::atomic_ref(*place).fetch_add(value, std::memory_order_relaxed);
 }
 
 inline void sync_block(const Site& site = Site::current()) {

@@ -66,6 +66,6 @@ class Requests {
 };
 
 /// For the table.
-void note_traffic(const char* kernel, const Traffic& traffic);
+void note_traffic(const char* kernel, unsigned threads, std::size_t shared_bytes, const Traffic& traffic);
 
 }  // namespace grapnel::cuda_host
