@@ -189,8 +189,7 @@ bool Block::let_lanes_go(Thread& one) {
     lanes.push_back(threads_[first + lane].get());
     const Thread& other = *lanes.back();
     if (other.wait != Thread::Wait::warp) return false;
-    if (line_of(other.where) != line_of(one.where) || other.mask != one.mask ||
-        other.given_bytes != one.given_bytes)
+    if (!same_line(other.where, one.where) || other.mask != one.mask || other.given_bytes != one.given_bytes)
       throw Fault(name(one) + ": lane " + std::to_string(lane) + " came to " + place_of(other.where) +
                   " instead, or with another mask");
   }
@@ -226,7 +225,7 @@ bool Block::let_barriers_go() {
                 ", which has ended");
   if (at_block.size() < threads_.size()) return any;
   for (const Thread* thread : at_block)
-    if (line_of(thread->where) != line_of(at_block.front()->where))
+    if (!same_line(thread->where, at_block.front()->where))
       throw Fault(name(*at_block.front()) + ": the barrier diverges, thread " +
                   std::to_string(thread->number) + " waits at " + place_of(thread->where));
   meet(at_block);

@@ -92,11 +92,16 @@ void write(Place p, const Value& value, const Site& site) {
       &value, sizeof value);
 }
 
+template <class T>
+std::span<const std::byte> bytes_of(const T& value) {
+  static_assert(sizeof(T) <= cuda_host::kMostGiven);
+  return std::as_bytes(std::span(&value, 1));
+}
+
 /// A value of each lane in `mask`; what the others would have is unset.
 template <class T>
 std::array<T, cuda_host::kWarpSize> exchange(std::uint32_t mask, const T& mine, const Site& site) {
-  static_assert(sizeof(T) <= cuda_host::kMostGiven);
-  const auto& given = cuda_host::exchange(mask, std::as_bytes(std::span(&mine, 1)), site);
+  const auto& given = cuda_host::exchange(mask, bytes_of(mine), site);
   std::array<T, cuda_host::kWarpSize> all{};
   for (unsigned l = 0; l < cuda_host::kWarpSize; ++l)
     if (mask >> l & 1) std::memcpy(&all[l], given[l].data(), sizeof(T));
@@ -150,7 +155,9 @@ template <class T>
 T shuffle(std::uint32_t mask, T value, unsigned from, const Site& site = Site::current()) {
   if (from >= cuda_host::kWarpSize || !(mask >> from & 1))
     cuda_host::fault("shuffle: reads lane " + std::to_string(from) + ", which takes no part", site);
-  return host::exchange(mask, value, site)[from];
+  const auto& given = cuda_host::exchange(mask, host::bytes_of(value), site);
+  std::memcpy(&value, given[from].data(), sizeof(T));
+  return value;
 }
 template <class T>
 T shuffle_xor(std::uint32_t mask, T value, unsigned distance, const Site& site = Site::current()) {

@@ -111,26 +111,30 @@ std::string Shadow::race(const Actor& actor, const char* with, std::uint32_t blo
          (block == actor.block ? "" : " of block " + std::to_string(block));
 }
 
-std::string Shadow::wrong(const Actor& actor, Access access, const Cell& cell) {
-  if (access != Access::write && !cell.written) return "reads what was never written";
+bool Shadow::allowed(const Actor& actor, Access access, const Cell& cell, std::string* why) {
+  const auto no = [why](std::string what) {
+    *why = std::move(what);
+    return false;
+  };
+  if (access != Access::write && !cell.written) return no("reads what was never written");
   const Touch& write = cell.write;
   if (write.launch == actor.launch) {
     if (!(access == Access::atomic && cell.by_atomic) && !ordered(actor, write))
-      return race(actor, "write", write.block, write.member);
+      return no(race(actor, "write", write.block, write.member));
     if (!fenced(actor, write))
-      return actor.crew->name(write.member) + " stored there, and " +
-             (actor.fences_help ? "called no fence_proxy_async since"
-                                : "tensor maps do not see stores of their own launch");
+      return no(actor.crew->name(write.member) + " stored there, and " +
+                (actor.fences_help ? "called no fence_proxy_async since"
+                                   : "tensor maps do not see stores of their own launch"));
   }
-  if (access == Access::read || cell.read_launch != actor.launch) return {};
+  if (access == Access::read || cell.read_launch != actor.launch) return true;
   if (cell.second_launch == actor.launch && cell.read_block == actor.block)
-    return race(actor, "read", cell.second_block, cell.second_member);
+    return no(race(actor, "read", cell.second_block, cell.second_member));
   std::uint32_t other = cell.reads.warp * 32 + static_cast<std::uint32_t>(std::countr_zero(cell.reads.lanes));
   if (cell.read_block != actor.block || !ordered(actor, cell.reads, &other))
-    return race(actor, "read", cell.read_block, other);
+    return no(race(actor, "read", cell.read_block, other));
   for (const Reads& reads : cell.more_reads)
-    if (!ordered(actor, reads, &other)) return race(actor, "read", cell.read_block, other);
-  return {};
+    if (!ordered(actor, reads, &other)) return no(race(actor, "read", cell.read_block, other));
+  return true;
 }
 
 bool Shadow::read_by_two_blocks(Cell& cell, std::uint32_t launch) {
@@ -197,8 +201,7 @@ std::string Shadow::access(const Actor& actor, Access access, std::size_t at, st
     const Hold hold(actor.alone ? nullptr : &slot.busy);
     std::string against;
     const bool fine = all_cells(page_of(slot, shift), [&](Cell& cell) {
-      against = wrong(actor, access, cell);
-      if (!against.empty()) return false;
+      if (!allowed(actor, access, cell, &against)) return false;
       if (access == Access::read)
         note_read(actor, cell);
       else

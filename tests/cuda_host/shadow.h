@@ -88,11 +88,11 @@ class Shadow {
 
   static Page& page_of(Slot& slot, unsigned cell_shift);
   static bool read_by_two_blocks(Cell& cell, std::uint32_t launch);
-  static std::string wrong(const Actor& actor, Access access, const Cell& cell);
+  static bool allowed(const Actor& actor, Access access, const Cell& cell, std::string* why);
   static void note_read(const Actor& actor, Cell& cell);
   static void note_write(const Actor& actor, Access access, Cell& cell);
   static bool ordered(const Actor& actor, const Touch& before);
-  /// The first member of `reads` that is not ordered before, or none.
+  /// If not, `other` is the first of them that is not.
   static bool ordered(const Actor& actor, const Reads& reads, std::uint32_t* other);
   static bool fenced(const Actor& actor, const Touch& before);
   static std::string race(const Actor& actor, const char* with, std::uint32_t block, std::uint32_t member);
