@@ -15,7 +15,7 @@ using cuda_host::Dim;
 using cuda_host::Site;
 
 /// A kernel is a function; here an ordinary one.
-#define GRAPNEL_KERNEL(...) static void
+#define GRAPNEL_KERNEL(...) [[maybe_unused]] static void
 #define GRAPNEL_DEVICE inline
 #define GRAPNEL_UNROLL
 
