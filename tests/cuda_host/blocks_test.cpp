@@ -2,6 +2,7 @@
 // races between blocks found by each.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -31,10 +32,10 @@ int number_of_block() {
   return static_cast<int>(block().x);
 }
 
-/// Every second block has more to do before it meets `count`, which is too short for block 3 and what
-/// follows.
-GRAPNEL_KERNEL(32) run_over(Global<float> y, int count) {
-  for (int i = 0; number_of_block() % 2 && i < 200; ++i) sync_block();
+/// `count` is too short for block 3 and what follows. Of those, the odd ones meet it later.
+GRAPNEL_KERNEL(32) run_over(Global<float> y, int count, std::atomic<int>* begun) {
+  if (lane() == 0) ++*begun;
+  for (int i = 0; number_of_block() % 2 && i < 100 * number_of_block(); ++i) sync_block();
   if (number_of_block() >= 3) store(y, count + number_of_block(), 1);
 }
 
@@ -107,15 +108,20 @@ TEST_CASE("host threads: atomics of all blocks add up") {
 TEST_CASE("host threads: the fault of the first block that has one is told") {
   const Array<float> y(100);
   for_host_threads([&] {
-    for (int i = 0; i < 10; ++i)
-      check_has(fault_of([&] { launch("run_over", {40}, {32}, 0, run_over, y.data(), 100); }),
+    for (int i = 0; i < 10; ++i) {
+      std::atomic<int> begun = 0;
+      check_has(fault_of([&] { launch("run_over", {40}, {32}, 0, run_over, y.data(), 100, &begun); }),
                 "run_over, block 3, thread 0, blocks_test.cpp:");
+      if (cuda_host::host_threads() == 1) CHECK(begun == 4);
+    }
     check_has(fault_of([] { launch("throw_one", {9}, {32}, 0, throw_one, 1); }),
               "throw_one, block 2, thread 5, ");
     check_has(fault_of([] { launch("throw_one", {9}, {32}, 0, throw_one, 1); }), ": broken");
     CHECK_THROWS_AS(launch("throw_one", {9}, {32}, 0, throw_one, 0), int);
     // What a fault leaves behind is in nobody's way.
-    launch("run_over", {3}, {32}, 0, run_over, y.data(), 90);
+    std::atomic<int> begun = 0;
+    launch("run_over", {3}, {32}, 0, run_over, y.data(), 90, &begun);
+    CHECK(begun == 3);
   });
 }
 

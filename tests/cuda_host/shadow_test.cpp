@@ -7,10 +7,12 @@ using namespace grapnel::cuda_host;
 
 namespace {
 
-/// A block of 64 threads and one thing beside them.
+constexpr std::uint32_t kThreads = 128;
+
+/// A block, and one thing beside its threads.
 struct Members {
-  explicit Members(std::uint32_t number) : block(number), clocks(65) {
-    crew.fences.resize(64);
+  explicit Members(std::uint32_t number) : block(number), clocks(kThreads + 1) {
+    crew.fences.resize(kThreads);
     crew.others.push_back("a copy");
   }
   std::string access(Shadow& shadow, Access access, std::uint32_t member, std::size_t at, std::size_t bytes,
@@ -25,7 +27,7 @@ struct Members {
   }
   /// A barrier of the first `count` threads.
   void meet(std::uint32_t count) {
-    Meeting meeting(64);
+    Meeting meeting(kThreads);
     for (std::uint32_t t = 0; t < count; ++t) meeting.bring(t, clocks[t]);
     const auto whole = meeting.whole();
     for (std::uint32_t t = 0; t < count; ++t) clocks[t].known = whole;
@@ -75,28 +77,41 @@ TEST_CASE("shadow: what the host wrote counts to the byte, in whole pages and in
 }
 
 TEST_CASE("shadow: whoever writes must know all who have read") {
-  for (const std::uint32_t stranger : {0u, 17u, 31u, 32u, 63u}) {
+  for (const std::uint32_t stranger : {0u, 31u, 32u, 63u, 70u, 127u}) {
     CAPTURE(stranger);
     Shadow shadow(64);
     Members in(0);
     shadow.set_written(0, 64);
-    for (std::uint32_t t = 0; t < 64; ++t) CHECK(in.read(shadow, t, 4, 4) == "");
-    in.meet(64);
+    for (std::uint32_t t = 0; t < kThreads; ++t) CHECK(in.read(shadow, t, 4, 4) == "");
+    in.meet(kThreads);
     CHECK(in.read(shadow, stranger, 4, 4) == "");  // once more
     const std::uint32_t writer = stranger == 5 ? 6 : 5;
     CHECK(in.write(shadow, writer, 4, 4) == "races with a read by thread " + std::to_string(stranger));
     CHECK(in.write(shadow, stranger, 4, 4) == "");
   }
+  for (const std::uint32_t stranger : {0u, 31u, 32u, 63u, 70u, 127u}) {
+    CAPTURE(stranger);
+    Shadow shadow(64);
+    Members in(0);
+    shadow.set_written(0, 64);
+    for (std::uint32_t t = 0; t < kThreads; ++t) CHECK(in.read(shadow, t, 4, 4) == "");
+    // One who has heard of all but the stranger.
+    Meeting meeting(kThreads);
+    for (std::uint32_t t = 0; t < kThreads; ++t)
+      if (t != stranger) meeting.bring(t, in.clocks[t]);
+    in.clocks[5].known = meeting.whole();
+    CHECK(in.write(shadow, 5, 4, 4) == "races with a read by thread " + std::to_string(stranger));
+  }
   // Reads at different times of a warp's threads, of which some never come to the barrier.
   Shadow shadow(64);
   Members in(0);
   shadow.set_written(0, 64);
-  for (std::uint32_t t = 0; t < 64; ++t) CHECK(in.read(shadow, t, 0, 4) == "");
+  for (std::uint32_t t = 0; t < kThreads; ++t) CHECK(in.read(shadow, t, 0, 4) == "");
   in.meet(10);
   for (std::uint32_t t = 0; t < 10; ++t) CHECK(in.read(shadow, t, 0, 4) == "");
   in.meet(10);
   CHECK(in.write(shadow, 0, 0, 4) == "races with a read by thread 10");
-  in.meet(64);
+  in.meet(kThreads);
   CHECK(in.write(shadow, 0, 0, 4) == "");
 }
 
@@ -133,12 +148,12 @@ TEST_CASE("shadow: what runs beside the threads needs a fence of the one that st
   Shadow shadow(64);
   Members in(0);
   CHECK(in.write(shadow, 2, 0, 16) == "");
-  in.meet(64);
-  in.clocks[64].known = in.clocks[2].known;
-  CHECK(in.read(shadow, 64, 0, 16) == "thread 2 stored there, and called no fence_proxy_async since");
+  in.meet(kThreads);
+  in.clocks[kThreads].known = in.clocks[2].known;
+  CHECK(in.read(shadow, kThreads, 0, 16) == "thread 2 stored there, and called no fence_proxy_async since");
   in.crew.fences[2].push_back(in.clocks[2].now++);
-  in.meet(64);
-  in.clocks[64].known = in.clocks[2].known;
-  CHECK(in.read(shadow, 64, 0, 16) == "");
+  in.meet(kThreads);
+  in.clocks[kThreads].known = in.clocks[2].known;
+  CHECK(in.read(shadow, kThreads, 0, 16) == "");
   CHECK(in.write(shadow, 2, 0, 4) == "races with a read by a copy");
 }
