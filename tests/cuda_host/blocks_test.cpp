@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -32,11 +33,23 @@ int number_of_block() {
   return static_cast<int>(block().x);
 }
 
-/// `count` is too short for block 3 and what follows. Of those, the odd ones meet it later.
-GRAPNEL_KERNEL(32) run_over(Global<float> y, int count, std::atomic<int>* begun) {
-  if (lane() == 0) ++*begun;
-  for (int i = 0; number_of_block() % 2 && i < 100 * number_of_block(); ++i) sync_block();
-  if (number_of_block() >= 3) store(y, count + number_of_block(), 1);
+struct Begun {
+  std::atomic<int> blocks = 0, faulty = 0;
+};
+
+/// Blocks 3 and 5 write out of bounds; where both run at once, `first` some time before the other.
+GRAPNEL_KERNEL(1) fault_in_order(Global<float> y, int first, Begun* begun) {
+  ++begun->blocks;
+  if (number_of_block() != 3 && number_of_block() != 5) return;
+  ++begun->faulty;
+  while (cuda_host::host_threads() > 1 && begun->faulty < 2) std::this_thread::yield();
+  if (number_of_block() != first) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  store(y, 1000, 1);
+}
+
+GRAPNEL_KERNEL(1) fault_in_block(Global<float> y, int number, Begun* begun) {
+  ++begun->blocks;
+  if (number_of_block() == number) store(y, 1000, 1);
 }
 
 GRAPNEL_KERNEL(32) throw_one(int kind) {
@@ -108,20 +121,34 @@ TEST_CASE("host threads: atomics of all blocks add up") {
 TEST_CASE("host threads: the fault of the first block that has one is told") {
   const Array<float> y(100);
   for_host_threads([&] {
-    for (int i = 0; i < 10; ++i) {
-      std::atomic<int> begun = 0;
-      check_has(fault_of([&] { launch("run_over", {40}, {32}, 0, run_over, y.data(), 100, &begun); }),
+    for (const int first : {3, 5}) {
+      Begun begun;
+      check_has(fault_of([&] { launch("run_over", {6}, {1}, 0, fault_in_order, y.data(), first, &begun); }),
                 "run_over, block 3, thread 0, blocks_test.cpp:");
-      if (cuda_host::host_threads() == 1) CHECK(begun == 4);
     }
     check_has(fault_of([] { launch("throw_one", {9}, {32}, 0, throw_one, 1); }),
               "throw_one, block 2, thread 5, ");
     check_has(fault_of([] { launch("throw_one", {9}, {32}, 0, throw_one, 1); }), ": broken");
     CHECK_THROWS_AS(launch("throw_one", {9}, {32}, 0, throw_one, 0), int);
     // What a fault leaves behind is in nobody's way.
-    std::atomic<int> begun = 0;
-    launch("run_over", {3}, {32}, 0, run_over, y.data(), 90, &begun);
-    CHECK(begun == 3);
+    Begun begun;
+    launch("run_over", {9}, {1}, 0, fault_in_block, y.data(), 9, &begun);
+    CHECK(begun.blocks == 9);
+  });
+}
+
+TEST_CASE("host threads: no block begins after a fault") {
+  const Array<float> y(100);
+  for_host_threads([&] {
+    // Another thread may run all of them before the fault is seen, but not each time.
+    const auto begin_all = [&] {
+      Begun begun;
+      fault_of([&] { launch("run_over", {5000}, {1}, 0, fault_in_block, y.data(), 3, &begun); });
+      return begun.blocks == 5000;
+    };
+    int tries = 1;
+    while (tries < 20 && begin_all()) ++tries;
+    CHECK(tries < 20);
   });
 }
 
