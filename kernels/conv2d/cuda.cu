@@ -1,6 +1,4 @@
 // Convolutions and their gradients on a GPU as matrix products (sources.cuh), with what follows them.
-#include <optional>
-
 #include "grapnel/kernels/batch_norm/moments.cuh"
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/common/epilogue.cuh"
@@ -108,13 +106,12 @@ void pack(const Conv2d& conv, ConvPass pass, float* packed, const float* w, cons
   });
 }
 
-/// Says how, if the pass runs on Hopper; otherwise nothing is done.
-std::optional<Tiling> convolved_on_hopper(const char* name, const Conv2d& conv, ConvPass pass,
-                                          const float* from, const float* packed,
-                                          const StoreFinished<float>& output) {
+/// Says how, if the pass runs on Hopper; otherwise nothing is done, and the width is 0.
+Tiling convolved_on_hopper(const char* name, const Conv2d& conv, ConvPass pass, const float* from,
+                           const float* packed, const StoreFinished<float>& output) {
   const Precision mode = precision();
   const bool stem = pass == ConvPass::forward && runs_as_stem(conv);
-  if (!stem && !runs_on_hopper(conv, pass, mode)) return std::nullopt;
+  if (!stem && !runs_on_hopper(conv, pass, mode)) return {};
   Tiling tiling{};
   as_precision_says(mode, [&]<class Way>() {
     const auto* weights = reinterpret_cast<const ElementOf<Way>*>(packed);
@@ -126,13 +123,12 @@ std::optional<Tiling> convolved_on_hopper(const char* name, const Conv2d& conv, 
   });
   return tiling;
 }
-std::optional<Tiling> convolved_on_hopper(const char* name, const Conv2d& conv, ConvPass pass,
-                                          const BFloat16* from, const float* packed,
-                                          const StoreFinished<BFloat16>& output) {
+Tiling convolved_on_hopper(const char* name, const Conv2d& conv, ConvPass pass, const BFloat16* from,
+                           const float* packed, const StoreFinished<BFloat16>& output) {
   const auto* weights = reinterpret_cast<const BFloat16*>(packed);
   if (pass == ConvPass::forward && runs_as_stem(conv))
     return convolve_stem<AsBf16>(name, conv, from, weights, output);
-  if (!runs_on_hopper(conv, pass, Precision::bf16)) return std::nullopt;
+  if (!runs_on_hopper(conv, pass, Precision::bf16)) return {};
   return pass_on_hopper<AsBf16>(name, conv, pass, nullptr, from, weights, output);
 }
 
@@ -164,7 +160,7 @@ void forward(const Conv2d& conv, float* y, const float* x, const float* packed,
   const ProductSizes sizes{p.groups, p.n * p.oh * p.ow, p.k_group, p.r * p.s * p.c_group, 1};
   if (sizes.m == 0 || sizes.n == 0) return;
   const StoreFinished<float> output{y, Index{sizes.m} * p.k, p.k, p.k_group, epilogue};
-  if (convolved_on_hopper("conv2d", conv, ConvPass::forward, x, packed, output)) return;
+  if (convolved_on_hopper("conv2d", conv, ConvPass::forward, x, packed, output).width > 0) return;
   with_width(p, x, packed, [&]<int width>() {
     run_precisely<128>("conv2d", sizes, PatchesByPixel<width>{x, p}, Weights<width>{packed, sizes.k, sizes.n},
                        output);
@@ -175,7 +171,8 @@ void forward(const Conv2d& conv, BFloat16* y, const BFloat16* x, const float* pa
              const Epilogue<BFloat16, float>& epilogue) {
   const ConvShape p = conv_shape(conv);
   const StoreFinished<BFloat16> output{y, conv.n * conv.oh * conv.ow * conv.k, p.k, p.k_group, epilogue};
-  if (output.elements == 0 || convolved_on_hopper("conv2d", conv, ConvPass::forward, x, packed, output))
+  if (output.elements == 0 ||
+      convolved_on_hopper("conv2d", conv, ConvPass::forward, x, packed, output).width > 0)
     return;
   const Floats floats(x, conv.n * conv.h * conv.w * conv.c);
   finish_floats(output, [&](float* to) { forward(conv, to, floats.data(), packed, {}); });
@@ -192,13 +189,13 @@ void forward_with_moments(const Conv2d& conv, T* y, float* mean, float* variance
   const device::Workspace pieces(static_cast<std::size_t>(tiles_for(rows, kShortest) * 2 * conv.k) *
                                  sizeof(float));
   const StoreFinished<T> output{y, rows * conv.k, channels, channels, epilogue, pieces.of<float>()};
-  const auto tiling =
-      rows == 0 ? std::nullopt : convolved_on_hopper("conv2d", conv, ConvPass::forward, x, packed, output);
-  if (!tiling) forward(conv, y, x, packed, epilogue);
+  const Tiling tiling =
+      rows == 0 ? Tiling{} : convolved_on_hopper("conv2d", conv, ConvPass::forward, x, packed, output);
+  if (tiling.width == 0) forward(conv, y, x, packed, epilogue);
   const bool tiles_of_pixels = !runs_as_stem(conv) || stem_tiles_are_whole(conv);
-  if (tiling && tiling->splits == 1 && tiles_of_pixels)
-    moments_of_pieces({rows, conv.k, kShortest * tiling->width / 64, pieces.of<float>(), epilogue.shift},
-                      mean, variance);
+  if (tiling.splits == 1 && tiles_of_pixels)
+    moments_of_pieces({rows, conv.k, kShortest * tiling.width / 64, pieces.of<float>(), epilogue.shift}, mean,
+                      variance);
   else
     channel_moments(rows, conv.k, mean, variance, y);
 }
@@ -209,7 +206,8 @@ void input_grad(const Conv2d& conv, float* dx, const float* dy, const float* pac
   const ProductSizes sizes{p.groups, p.n * p.h * p.w, p.c_group, p.r * p.s * p.k_group, 1};
   if (sizes.m == 0 || sizes.n == 0) return;
   const StoreFinished<float> output{dx, Index{sizes.m} * p.c, p.c, p.c_group, epilogue};
-  if (convolved_on_hopper("conv2d_input_grad", conv, ConvPass::input_grad, dy, packed, output)) return;
+  if (convolved_on_hopper("conv2d_input_grad", conv, ConvPass::input_grad, dy, packed, output).width > 0)
+    return;
   with_width(p, dy, packed, [&]<int width>() {
     run_precisely<128>("conv2d_input_grad", sizes, ReachesByPixel<width>{dy, p},
                        Weights<width>{packed, sizes.k, sizes.n}, output);
@@ -221,7 +219,7 @@ void input_grad(const Conv2d& conv, BFloat16* dx, const BFloat16* dy, const floa
   const ConvShape p = conv_shape(conv);
   const StoreFinished<BFloat16> output{dx, conv.n * conv.h * conv.w * conv.c, p.c, p.c_group, epilogue};
   if (output.elements == 0 ||
-      convolved_on_hopper("conv2d_input_grad", conv, ConvPass::input_grad, dy, packed, output))
+      convolved_on_hopper("conv2d_input_grad", conv, ConvPass::input_grad, dy, packed, output).width > 0)
     return;
   const Floats floats(dy, conv.n * conv.oh * conv.ow * conv.k);
   finish_floats(output, [&](float* to) { input_grad(conv, to, floats.data(), packed, {}); });

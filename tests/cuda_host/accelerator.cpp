@@ -121,7 +121,10 @@ void free_graph(Graph* graph) noexcept {
 }  // namespace
 
 device::Workspace::Workspace(std::size_t bytes)
-    : bytes_(bytes), data_(bytes == 0 ? nullptr : allocate(0, bytes)) {}
+    : bytes_(bytes), data_(bytes == 0 ? nullptr : allocate(0, bytes)) {
+  if (bytes > 0 && !data_)
+    throw kernels::DeviceFault("out of memory: " + std::to_string(bytes) + " bytes were asked for");
+}
 
 device::Workspace::~Workspace() {
   if (data_) release(0, data_, bytes_);
@@ -129,6 +132,7 @@ device::Workspace::~Workspace() {
 
 const kernels::Accelerator* kernels::cuda_accelerator() {
   static const Table table = make_cuda_table();
+  fault();  // takes its memory before anybody limits it
   static const Accelerator model{device_count, allocate,    release,      copy_to_device, copy_to_host,
                                  copy_between, synchronize, check_index,  select,         make_graph,
                                  begin_graph,  end_graph,   replay_graph, free_graph,     &table};

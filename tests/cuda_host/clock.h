@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace grapnel::cuda_host {
@@ -47,7 +48,8 @@ class Meeting {
     if (times_.size() <= thread) times_.resize(thread + 1);
     times_[thread] = std::max(times_[thread], time);
   }
-  std::shared_ptr<const Times> whole() const { return std::make_shared<const Times>(times_); }
+  /// Ends it.
+  std::shared_ptr<const Times> whole() { return std::make_shared<const Times>(std::move(times_)); }
 
  private:
   Times times_;

@@ -1,6 +1,7 @@
 // What kernels/common/device.cuh stands for in tests: the same names, carried out by the model and checked.
 #pragma once
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -15,7 +16,7 @@ using cuda_host::Dim;
 using cuda_host::Site;
 
 /// A kernel is a function; here an ordinary one.
-#define GRAPNEL_KERNEL(...) static void
+#define GRAPNEL_KERNEL(...) [[maybe_unused]] static void
 #define GRAPNEL_DEVICE inline
 #define GRAPNEL_UNROLL
 
@@ -92,10 +93,16 @@ void write(Place p, const Value& value, const Site& site) {
       &value, sizeof value);
 }
 
+template <class T>
+std::span<const std::byte> bytes_of(const T& value) {
+  static_assert(sizeof(T) <= cuda_host::kMostGiven);
+  return std::as_bytes(std::span(&value, 1));
+}
+
 /// A value of each lane in `mask`; what the others would have is unset.
 template <class T>
 std::array<T, cuda_host::kWarpSize> exchange(std::uint32_t mask, const T& mine, const Site& site) {
-  const auto& given = cuda_host::exchange(mask, std::as_bytes(std::span(&mine, 1)), site);
+  const auto& given = cuda_host::exchange(mask, bytes_of(mine), site);
   std::array<T, cuda_host::kWarpSize> all{};
   for (unsigned l = 0; l < cuda_host::kWarpSize; ++l)
     if (mask >> l & 1) std::memcpy(&all[l], given[l].data(), sizeof(T));
@@ -132,9 +139,7 @@ T atomic_add(Global<T> p, std::int64_t i, std::type_identity_t<T> value, const S
   static_assert(std::is_integral_v<T>, "sums of floats would depend on the order of threads");
   auto* place = static_cast<T*>(cuda_host::reach(cuda_host::Space::global, host::address(p + i), sizeof(T),
                                                  sizeof(T), cuda_host::Access::atomic, site));
-  const T before = *place;
-  *place += value;
-  return before;
+  return std::atomic_ref(*place).fetch_add(value, std::memory_order_relaxed);
 }
 
 inline void sync_block(const Site& site = Site::current()) {
@@ -151,7 +156,9 @@ template <class T>
 T shuffle(std::uint32_t mask, T value, unsigned from, const Site& site = Site::current()) {
   if (from >= cuda_host::kWarpSize || !(mask >> from & 1))
     cuda_host::fault("shuffle: reads lane " + std::to_string(from) + ", which takes no part", site);
-  return host::exchange(mask, value, site)[from];
+  const auto& given = cuda_host::exchange(mask, host::bytes_of(value), site);
+  std::memcpy(&value, given[from].data(), sizeof(T));
+  return value;
 }
 template <class T>
 T shuffle_xor(std::uint32_t mask, T value, unsigned distance, const Site& site = Site::current()) {

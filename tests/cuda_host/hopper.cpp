@@ -160,11 +160,16 @@ WarpGroup& Hopper::my_group(const char* what, const Site& site) {
   return groups_[group];
 }
 
-void Hopper::together(WarpGroup& group, const std::string& what, const std::function<void()>& last,
-                      const Site& site) {
-  const std::string call = place_of(site) + ", " + what;
-  if (group.here == 0) group.call = call;
-  if (group.call != call) fault("its warpgroup is at " + group.call + "; this thread came to " + call, site);
+void Hopper::together(WarpGroup& group, const WarpGroup::Call& call, const std::function<std::string()>& name,
+                      const std::function<void()>& last) {
+  const Site& site = call.site;
+  const auto whole_name = [&] { return place_of(site) + ", " + name(); };
+  if (group.here == 0) {
+    group.call = call;
+    group.call_name = whole_name();
+  } else if (!same_line(group.call.site, site) || group.call.operands != call.operands) {
+    fault("its warpgroup is at " + group.call_name + "; this thread came to " + whole_name(), site);
+  }
   if (++group.here == kGroup) {
     group.here = 0;
     last();
@@ -195,7 +200,8 @@ void Hopper::change_registers(unsigned count, bool more, const Site& site) {
           site);
     group.register_count = count;
   };
-  together(group, "setmaxnreg " + std::to_string(count), change, site);
+  together(
+      group, {site, {count}}, [count] { return "setmaxnreg " + std::to_string(count); }, change);
 }
 
 void init_barrier(std::uintptr_t at, unsigned count, const Site& site) {

@@ -46,7 +46,7 @@ class WithHopper {
 };
 
 /// How many were ever made, which tells whether a kernel for Hopper ran.
-inline std::uint64_t tensor_maps_made = 0;
+inline std::atomic<std::uint64_t> tensor_maps_made = 0;
 void check_tensor_map(const device::TensorMap& map);
 
 void init_barrier(std::uintptr_t at, unsigned count, const Site& site);

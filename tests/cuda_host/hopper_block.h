@@ -52,7 +52,11 @@ struct ThreadState {
 struct WarpGroup {
   std::uint32_t member = 0;
   unsigned here = 0, rounds = 0;
-  std::string call;  // what the first came to
+  struct Call {
+    Site site;
+    std::array<std::uint64_t, 5> operands;
+  } call{};               // what the first came to
+  std::string call_name;  // for people
   std::array<float*, kGroup> sums{};
   std::array<std::array<std::uint32_t, 4>, kGroup> registers{};
   std::vector<std::shared_ptr<const Times>> released;  // by group of products
@@ -109,8 +113,8 @@ class Hopper final : public Part {
   void end_phase(std::uintptr_t at, BarrierState& barrier, const Site& site);
   WarpGroup& my_group(const char* what, const Site& site);
   /// All threads of the group come to the same call; the last carries it out.
-  void together(WarpGroup& group, const std::string& what, const std::function<void()>& last,
-                const Site& site);
+  void together(WarpGroup& group, const WarpGroup::Call& call, const std::function<std::string()>& name,
+                const std::function<void()>& last);
   void carry_out(WarpGroup& group, const Product& product, unsigned number, const Site& site);
   std::vector<double> read_operand(std::uint64_t descriptor, bool transposed, unsigned lines, bool tf32,
                                    std::uint32_t member, const Clock& clock, const Site& site) const;

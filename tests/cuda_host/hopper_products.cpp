@@ -36,11 +36,15 @@ void Hopper::multiply(const Product& product, float* sums, SumsState& state, con
   WarpGroup& group = my_group("a product", site);
   group.sums[thread_number() % kGroup] = sums;
   group.registers[thread_number() % kGroup] = product.registers;
-  const std::string what = "product " + std::to_string(product.columns) + " columns wide, of " +
-                           std::to_string(product.a) + " and " + std::to_string(product.b) +
-                           (product.add ? ", added" : "") + ", group " + std::to_string(state.group);
+  const WarpGroup::Call call{site, {product.columns, product.a, product.b, product.add, state.group}};
   together(
-      group, what, [&] { carry_out(group, product, me.products + 1, site); }, site);
+      group, call,
+      [&] {
+        return "product " + std::to_string(product.columns) + " columns wide, of " +
+               std::to_string(product.a) + " and " + std::to_string(product.b) +
+               (product.add ? ", added" : "") + ", group " + std::to_string(state.group);
+      },
+      [&] { carry_out(group, product, me.products + 1, site); });
 }
 
 void Hopper::wait_for_products(unsigned left) {
@@ -121,13 +125,24 @@ void Hopper::carry_out(WarpGroup& group, const Product& product, unsigned number
           : read_operand(product.a, product.transposed_a, 64, product.tf32, group.member, issue, site);
   const std::vector<double> b =
       read_operand(product.b, product.transposed_b, product.columns, product.tf32, group.member, issue, site);
-  for (unsigned t = 0; t < kGroup; ++t)
-    for (unsigned i = 0; i < product.columns / 2; ++i) {
-      const unsigned row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + t % 4 * 2 + i % 2;
-      double sum = product.add ? group.sums[t][i] : 0;
-      for (unsigned k = 0; k < depth; ++k) sum += a[row * depth + k] * b[column * depth + k];
-      group.sums[t][i] = device::host::toward_zero(sum);
-    }
+  // By rows of B's transpose, which are whole vectors; the order of k is that of the definition.
+  std::vector<double> b_rows(b.size()), row(product.columns);
+  for (unsigned column = 0; column < product.columns; ++column)
+    for (unsigned k = 0; k < depth; ++k) b_rows[k * product.columns + column] = b[column * depth + k];
+  for (unsigned r = 0; r < 64; ++r) {
+    // Of row r, four neighbouring threads have two neighbouring columns of each eight.
+    const auto sum_at = [&](unsigned column) -> float& {
+      const unsigned t = r / 16 * 32 + r % 8 * 4 + column % 8 / 2;
+      return group.sums[t][column / 8 * 4 + r / 8 % 2 * 2 + column % 2];
+    };
+    for (unsigned column = 0; column < product.columns; ++column)
+      row[column] = product.add ? sum_at(column) : 0;
+    for (unsigned k = 0; k < depth; ++k)
+      for (unsigned column = 0; column < product.columns; ++column)
+        row[column] += a[r * depth + k] * b_rows[k * product.columns + column];
+    for (unsigned column = 0; column < product.columns; ++column)
+      sum_at(column) = device::host::toward_zero(row[column]);
+  }
 }
 
 void multiply_async(const Product& product, float* sums, SumsState& state, const Site& site) {

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda_host/memory.h"
 #include "cuda_host/shadow.h"
 #include "cuda_host/traffic.h"
 
@@ -31,13 +32,8 @@ class Fault : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Global memory: what a kernel may touch. Its content is unset until somebody writes it.
-void* allocate(std::size_t bytes);
-void release(void* data);
-/// Host code filled it.
-void set_written(void* data, std::size_t bytes);
-
-/// Runs `body` for every thread of every block and returns when all have ended. Throws Fault.
+/// Runs `body` for every thread of every block, blocks side by side (host_threads.h), and returns when all
+/// have ended. Throws the Fault of the first block that has one; no block begins after that.
 Traffic run(const char* kernel, Dim grid, Dim block, std::size_t shared_bytes,
             const std::function<void()>& body);
 
@@ -57,8 +53,10 @@ void* reach(Space space, std::uintptr_t at, std::size_t bytes, std::size_t align
 void wait_for_block(const Site& site);
 void wait_for_named(unsigned barrier, unsigned count, const Site& site);
 
-/// What each lane in `mask` gives, when all are there. All give the same number of bytes.
-using Given = std::array<std::vector<std::byte>, kWarpSize>;
+/// What each lane in `mask` gives, when all are there. All give the same number of bytes. It lasts until the
+/// thread next waits.
+inline constexpr std::size_t kMostGiven = 16;
+using Given = std::array<std::array<std::byte, kMostGiven>, kWarpSize>;
 const Given& exchange(std::uint32_t mask, std::span<const std::byte> mine, const Site& site);
 
 /// 4, 8 or 16 bytes from global to shared memory, or zeros, some time until the group they were committed to

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <set>
@@ -10,29 +11,43 @@
 namespace grapnel::cuda_host {
 namespace {
 
+/// From the least to the most.
+struct Range {
+  std::size_t least = SIZE_MAX, most = 0;
+  void add(std::size_t value) {
+    least = std::min(least, value);
+    most = std::max(most, value);
+  }
+  std::string text() const {
+    return least == most ? std::to_string(most) : std::to_string(least) + "-" + std::to_string(most);
+  }
+};
+
 struct Sum {
   std::uint64_t launches = 0;
+  Range threads, shared_bytes;
   Traffic traffic;
 };
 
-/// Printed when the program ends.
+/// Printed when the program ends; tools/bench/cuda_report.py reads it.
 struct Table {
   std::map<std::string, Sum> kernels;
 
   ~Table() {
     if (kernels.empty()) return;
-    std::fprintf(stderr, "%-28s %9s %16s %8s %16s %8s\n", "launched as", "launches", "global requests",
-                 "sectors", "shared requests", "passes");
+    std::fprintf(stderr, "%-28s %9s %9s %13s %16s %8s %16s %8s\n", "launched as", "launches", "threads",
+                 "shared bytes", "global requests", "sectors", "shared requests", "passes");
     for (const auto& [name, sum] : kernels) {
       const auto each = [](std::uint64_t part, std::uint64_t whole) {
         return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0;
       };
       const Traffic& t = sum.traffic;
-      std::fprintf(
-          stderr, "%-28s %9llu %16llu %8.2f %16llu %8.2f\n", name.c_str(),
-          static_cast<unsigned long long>(sum.launches), static_cast<unsigned long long>(t.global_requests),
-          each(t.global_sectors, t.global_requests), static_cast<unsigned long long>(t.shared_requests),
-          each(t.shared_passes, t.shared_requests));
+      std::fprintf(stderr, "%-28s %9llu %9s %13s %16llu %8.2f %16llu %8.2f\n", name.c_str(),
+                   static_cast<unsigned long long>(sum.launches), sum.threads.text().c_str(),
+                   sum.shared_bytes.text().c_str(), static_cast<unsigned long long>(t.global_requests),
+                   each(t.global_sectors, t.global_requests),
+                   static_cast<unsigned long long>(t.shared_requests),
+                   each(t.shared_passes, t.shared_requests));
     }
   }
 };
@@ -91,12 +106,14 @@ std::uint64_t Requests::passes_of(const Request& request) {
   return passes;
 }
 
-void note_traffic(const char* kernel, const Traffic& traffic) {
+void note_traffic(const char* kernel, unsigned threads, std::size_t shared_bytes, const Traffic& traffic) {
   static Table table;
   static const bool wanted = std::getenv("GRAPNEL_TRAFFIC") != nullptr;
   if (!wanted) return;
   Sum& sum = table.kernels[kernel];
   ++sum.launches;
+  sum.threads.add(threads);
+  sum.shared_bytes.add(shared_bytes);
   sum.traffic += traffic;
 }
 

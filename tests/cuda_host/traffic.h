@@ -23,6 +23,11 @@ inline Line line_of(const Site& site) {
   return {site.file_name(), site.line(), site.column()};
 }
 
+inline bool same_line(const Site& a, const Site& b) {
+  return a.line() == b.line() && a.column() == b.column() &&
+         (a.file_name() == b.file_name() || std::string_view(a.file_name()) == b.file_name());
+}
+
 /// Lanes that come to one line the same time make one request.
 struct Traffic {
   std::uint64_t global_requests = 0;
@@ -66,6 +71,6 @@ class Requests {
 };
 
 /// For the table.
-void note_traffic(const char* kernel, const Traffic& traffic);
+void note_traffic(const char* kernel, unsigned threads, std::size_t shared_bytes, const Traffic& traffic);
 
 }  // namespace grapnel::cuda_host

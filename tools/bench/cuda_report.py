@@ -1,8 +1,11 @@
 """What nvcc makes of the CUDA kernels: registers, spills and the instruction mix, as a table in kernels/cuda_report.md.
 
-  python3 tools/bench/cuda_report.py [--nvcc NVCC] [--nvdisasm NVDISASM]
+  GRAPNEL_TRAFFIC=1 build/release/tests/test_cuda_host 2> launches.txt
+  python3 tools/bench/cuda_report.py [--nvcc NVCC] [--nvdisasm NVDISASM] [--launches launches.txt] [--families NAME...]
 
-Needs nvcc, c++filt and nvdisasm (of the CUDA toolkit, or of Python's `triton` package). Fails if a kernel spills.
+Needs nvcc, c++filt and nvdisasm (of the CUDA toolkit, or of Python's `triton` package). Fails if a kernel spills. The first
+line, which takes minutes, asks the model of a GPU (tests/cuda_host) how the tests launched each kernel; with what it printed,
+the report ends with a table of that. --families prints what nvcc makes of these folders of kernels/, and writes nothing.
 """
 import argparse
 import collections
@@ -55,7 +58,7 @@ def short_name(mangled):
 
 
 def kernels_of(source, architecture, options):
-    """{short name: (registers, spilled bytes, {column: instructions}, all instructions)} of one file."""
+    """{short name: (registers, static shared bytes, spilled bytes, {column: instructions}, all instructions)} of one file."""
     with tempfile.TemporaryDirectory() as folder:
         include = pathlib.Path(folder) / "grapnel"
         include.mkdir()
@@ -80,41 +83,79 @@ def kernels_of(source, architecture, options):
         mix["loads"] -= sum(n for code, n in opcodes.items() if code.startswith("LDGSTS"))
         spilled = sum(int(n) for n in re.findall(r"(\d+) bytes spill", entry))
         registers = int(re.search(r"Used (\d+) registers", entry)[1])
-        result[short_name(mangled)] = (registers, spilled, mix, sum(opcodes.values()))
+        shared = sum(int(n) for n in re.findall(r"(\d+) bytes smem", entry))
+        result[short_name(mangled)] = (registers, shared, spilled, mix, sum(opcodes.values()))
     return result
 
 
+def table(columns, rows):
+    return ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|",
+            *("| " + " | ".join(map(str, row)) + " |" for row in rows), ""]
+
+
+def launches_of(text):
+    """Rows of the table that GRAPNEL_TRAFFIC makes: name, threads, shared bytes, sectors and passes a request."""
+    rows = []
+    for line in text[text.find("launched as"):].splitlines()[1:]:
+        fields = line.rsplit(None, 7)
+        if len(fields) != 8 or not fields[1].isdigit():
+            break
+        name, _, threads, shared, requests, sectors, shared_requests, passes = fields
+        rows.append((name.strip(), threads, shared, sectors if int(requests) else "", passes if int(shared_requests) else ""))
+    return rows
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nvcc", default="nvcc")
     parser.add_argument("--nvdisasm", default=None)
+    parser.add_argument("--launches", type=pathlib.Path, help="what the tests printed with GRAPNEL_TRAFFIC=1")
+    parser.add_argument("--families", nargs="+", metavar="NAME", help="only these, on standard output")
     options = parser.parse_args()
     options.nvdisasm = options.nvdisasm or find_nvdisasm()
-    sources = sorted(ROOT.glob("kernels/*/*.cu"))
+    launches = launches_of(options.launches.read_text()) if options.launches else []
+    if options.launches and not launches:
+        sys.exit(f"cuda_report.py: {options.launches} holds no table of launches; it is made by a program run with "
+                 "GRAPNEL_TRAFFIC=1")
+    sources = [source for source in sorted(ROOT.glob("kernels/*/*.cu"))
+               if not options.families or source.parent.name in options.families]
+    if not sources:
+        sys.exit(f"cuda_report.py: no CUDA kernels in {', '.join(options.families)}")
     jobs = [(source, architecture) for architecture in ARCHITECTURES for source in sources]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(lambda job: kernels_of(*job, options), jobs))
     version = re.search(r"release ([\d.]+)", run([options.nvcc, "--version"]))[1]
-    columns = ["registers", "instructions", *MIX]
     lines = ["# What nvcc makes of the CUDA kernels", "",
-             f"Written by `tools/bench/cuda_report.py` with nvcc {version}: registers a thread, and how many instructions of each",
-             "kind stand in a kernel (not how often they run). No kernel spills registers.", ""]
+             f"Written by `tools/bench/cuda_report.py` with nvcc {version}: registers a thread, bytes of shared memory a block that the",
+             "kernel itself asks for (its launch may add to them), and how many instructions of each kind stand in a kernel (not how",
+             "often they run). No kernel spills registers.", ""]
     spills = []
     for architecture in ARCHITECTURES:
-        lines += [f"## {architecture}", "", "| kernel | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+        rows = []
         for (source, of), kernels in zip(jobs, results):
             if of != architecture:
                 continue
-            for name, (registers, spilled, mix, count) in sorted(kernels.items()):
+            for name, (registers, shared, spilled, mix, count) in sorted(kernels.items()):
                 if spilled:
                     spills.append(f"{name} for {architecture}: {spilled} bytes")
-                cells = [registers, count, *(mix[column] or "" for column in MIX)]
-                lines.append(f"| {source.parent.name}: `{name}` | " + " | ".join(map(str, cells)) + " |")
-        lines.append("")
+                rows.append((f"{source.parent.name}: `{name}`", registers, shared or "", count,
+                             *(mix[column] or "" for column in MIX)))
+        lines += [f"## {architecture}", "", *table(["kernel", "registers", "static shared", "instructions", *MIX], rows)]
+    if launches:
+        lines += ["## As launched in the tests", "",
+                  "From the least to the most of all launches of a name, on the model of a GPU (`tests/cuda_host`): threads a block,",
+                  "bytes of shared memory given at the launch, and, on average, sectors of 32 bytes a request to global memory (4 where",
+                  "neighbours read floats one by one, 16 where they read fours) and passes over the banks a request to shared memory (1",
+                  "without conflicts, 4 for fours).", "",
+                  *table(["launched as", "threads", "shared bytes", "sectors", "passes"], launches)]
     if spills:
         sys.exit("cuda_report.py: registers are spilled by\n" + "\n".join(spills))
+    text = "\n".join(lines[:-1]) + "\n"
+    if options.families:
+        print(text, end="")
+        return
     path = ROOT / "kernels/cuda_report.md"
-    path.write_text("\n".join(lines[:-1]) + "\n")
+    path.write_text(text)
     print(f"wrote {path.relative_to(ROOT)}: {sum(map(len, results))} kernels")
 
 
