@@ -372,9 +372,10 @@ TEST_CASE("moments of a convolution's results, by its own kernel and by another 
       table().bf16.channel_moments(p.n * p.oh * p.ow, p.k, expected_mean.data(), expected_variance.data(),
                                    z.halves.data());
       const bool of_rounded = mean_of_halves.values() == expected_mean.values();
-      const auto& like = of_rounded ? expected_variance : variance;
-      check_close(mean_of_halves.values(), (of_rounded ? expected_mean : mean).values(), 1.5);
-      check_close(variance_of_halves.values(), like.values(), 4);
+      const Array<float>&like_mean = of_rounded ? expected_mean : mean,
+            &like_variance = of_rounded ? expected_variance : variance;
+      check_close(mean_of_halves.values(), like_mean.values(), 1.5);
+      check_close(variance_of_halves.values(), like_variance.values(), 4);
     }
   };
   in_every_precision([&](Precision) { check(); });
