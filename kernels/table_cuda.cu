@@ -5,6 +5,7 @@
 // the host go by blocks of pinned memory (common/staging.h). Only a thread that captures a graph has a stream
 // of its own, on which nothing runs; others go on meanwhile.
 #include <cstdint>
+#include <cstdlib>
 #include <mutex>
 #include <new>
 
@@ -289,6 +290,14 @@ bool device::has_hopper() {
     synchronize(device);
   });
   return answers[device];
+}
+
+bool device::launches_overlap() {
+  static const bool wanted = [] {
+    const char* const choice = std::getenv("GRAPNEL_DEPENDENT_LAUNCHES");
+    return !choice || std::string(choice) != "0";
+  }();
+  return wanted && has_hopper();
 }
 
 cudaStream_t device::current_stream() {

@@ -68,6 +68,7 @@ template <int width>
 GRAPNEL_KERNEL(kBlockThreads)
 epilogue_kernel(Index count, Index channels, Epilogue<float> epilogue, Global<float> y,
                 Global<const float> x) {
+  after_previous();
   const Index i = width * element();
   if (i < count) store_finished(y, count, load_vector<width>(x, i), epilogue, i, i % channels);
 }
@@ -76,6 +77,7 @@ template <int width>
 GRAPNEL_KERNEL(kBlockThreads)
 blend_kernel(Index count, Index channels, Global<float> dx, Global<const float> dy, Global<const float> x,
              Global<const float> mean, Global<const float> a, Global<const float> b, Global<const float> d) {
+  after_previous();
   const Index i = width * element(), c = i % channels;
   if (i >= count) return;
   const auto dy_i = load_vector<width>(dy, i), x_i = load_vector<width>(x, i);
@@ -94,6 +96,7 @@ GRAPNEL_DEVICE double value_or(Global<const float> p, Index c, double otherwise)
 GRAPNEL_KERNEL(kBlockThreads)
 affine_kernel(Index channels, double eps, Global<float> scale, Global<float> shift, Global<const float> mean,
               Global<const float> variance, Global<const float> weight, Global<const float> bias) {
+  after_previous();
   const Index c = element();
   if (c >= channels) return;
   const double s = value_or(weight, c, 1) / std::sqrt(static_cast<double>(load(variance, c)) + eps);
@@ -105,6 +108,7 @@ GRAPNEL_KERNEL(kBlockThreads)
 factors_kernel(Index rows, Index channels, double eps, bool training, Global<float> dweight, Global<float> a,
                Global<float> b, Global<float> d, Global<const float> sum_dy, Global<const float> dot,
                Global<const float> variance, Global<const float> weight) {
+  after_previous();
   const Index c = element();
   if (c >= channels) return;
   const double s = 1 / std::sqrt(static_cast<double>(load(variance, c)) + eps);
@@ -119,6 +123,7 @@ factors_kernel(Index rows, Index channels, double eps, bool training, Global<flo
 GRAPNEL_KERNEL(kBlockThreads)
 average_kernel(Index channels, double momentum, double factor, Global<float> running,
                Global<const float> batch) {
+  after_previous();
   const Index c = element();
   if (c < channels)
     store(running, c,

@@ -38,6 +38,7 @@ GRAPNEL_DEVICE Span dilated_windows_over(const Axis& axis, int at) {
 template <int width>
 GRAPNEL_KERNEL(kBlockThreads)
 max_kernel(Shape s, Global<float> y, Global<std::uint8_t> taps, Global<const float> x) {
+  after_previous();
   const Index at = width * element();
   if (at >= s.outputs) return;
   const Place o = place_of(at, s.h.out, s.w.out, s.channels);
@@ -71,6 +72,7 @@ max_kernel(Shape s, Global<float> y, Global<std::uint8_t> taps, Global<const flo
 template <int width>
 GRAPNEL_KERNEL(kBlockThreads)
 max_scatter_kernel(Shape s, Global<float> dx, Global<const float> dy, Global<const std::uint8_t> taps) {
+  after_previous();
   const Index at = width * element();
   if (at >= s.inputs) return;
   const Place p = place_of(at, s.h.in, s.w.in, s.channels);
@@ -94,6 +96,7 @@ max_scatter_kernel(Shape s, Global<float> dx, Global<const float> dy, Global<con
 /// A thread a channel: neighbours may have won at different places.
 GRAPNEL_KERNEL(kBlockThreads)
 max_gather_kernel(Shape s, Global<float> y, Global<const float> x, Global<const std::uint8_t> taps) {
+  after_previous();
   const Index at = element();
   if (at >= s.outputs) return;
   const Place o = place_of(at, s.h.out, s.w.out, s.channels);
@@ -144,6 +147,7 @@ GRAPNEL_DEVICE double part_of(const Axis& axis, int o, const Span& seen, bool wi
 template <class Windows, int width>
 GRAPNEL_KERNEL(kBlockThreads, 4)
 average_kernel(Shape s, Global<float> y, Global<const float> x) {
+  after_previous();
   const Index at = width * element();
   if (at >= s.outputs) return;
   const Place o = place_of(at, s.h.out, s.w.out, s.channels);
@@ -164,6 +168,7 @@ average_kernel(Shape s, Global<float> y, Global<const float> x) {
 template <class Windows, int width>
 GRAPNEL_KERNEL(kBlockThreads)
 average_adjoint_kernel(Shape s, Global<float> dx, Global<const float> dy) {
+  after_previous();
   const Index at = width * element();
   if (at >= s.inputs) return;
   const Place p = place_of(at, s.h.in, s.w.in, s.channels);

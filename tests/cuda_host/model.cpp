@@ -73,6 +73,7 @@ struct Thread {
   Dim index;
   Fiber fiber;
   Clock clock;
+  bool after_previous = false;  // it has waited for the launch before
   Wait wait = Wait::no;
   Site where;                       // it waits
   unsigned barrier = 0, count = 0;  // of a named barrier
@@ -187,6 +188,8 @@ class Block {
     Allocations::Place place{&shadow_, at};
     if (space == Space::global) place = allocations().find(at);
     if (!place.shadow || place.at + bytes > place.shadow->bytes()) wrong("out of bounds");
+    if (space == Space::global && !current_->after_previous)
+      wrong("without wait_for_previous: the launch before may still write or read there");
     if (at % alignment) wrong("not aligned to " + std::to_string(alignment));
     if (space == Space::shared &&
         std::any_of(&copied_to_[at], &copied_to_[at] + bytes, [](unsigned copies) { return copies > 0; }))
@@ -220,6 +223,10 @@ class Block {
   void run_thread() {
     try {
       body_();
+      if (!current_->after_previous)
+        fault(
+            "the thread ends without wait_for_previous: who waits for this launch needs those before it, too",
+            current_->where);
       for (const auto& group : current_->groups) refuse_to_end(group);
       refuse_to_end(current_->copies);
       if (part_) part_->thread_ends();
@@ -431,6 +438,15 @@ Dim grid_dim() {
 
 unsigned lane() {
   return running->current().number % kWarpSize;
+}
+
+void wait_for_previous() {
+  running->current().after_previous = true;
+}
+
+void launch_next(const Site& site) {
+  if (!running->current().after_previous)
+    fault("launch_next without wait_for_previous: two launches before the next one would still run", site);
 }
 
 void* reach(Space space, std::uintptr_t at, std::size_t bytes, std::size_t alignment, Access access,
