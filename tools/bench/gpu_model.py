@@ -300,4 +300,7 @@ def predicted_ms(variant, precision, net, task, batch):
     """(eager, one graph)"""
     if task == "train":
         return totals(variant, sum(step(variant, precision, net, batch).values(), []))
-    return totals(variant, [t for _, times in infer(variant, precision, net, batch) for t in times])
+    kernels = [t for _, times in infer(variant, precision, net, batch) for t in times]
+    if task == "gradcam":  # back to the last convolution's activation, and the map
+        kernels += [START] * 12
+    return totals(variant, kernels)
