@@ -295,7 +295,10 @@ bool device::has_hopper() {
 bool device::launches_overlap() {
   static const bool wanted = [] {
     const char* const choice = std::getenv("GRAPNEL_DEPENDENT_LAUNCHES");
-    return !choice || std::string(choice) != "0";
+    if (choice && std::string(choice) == "0") return false;
+    // Graphs have such edges since CUDA 12.3.
+    int driver = 0;
+    return CUDART_VERSION >= 12030 && cudaDriverGetVersion(&driver) == cudaSuccess && driver >= 12030;
   }();
   return wanted && has_hopper();
 }

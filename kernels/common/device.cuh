@@ -52,7 +52,7 @@ class Workspace {
   void* data_;
 };
 
-/// Whether launches on this host thread's device may overlap: a Hopper, code for it, and
+/// Whether launches on this host thread's device may overlap: a Hopper, code for it, CUDA 12.3, and
 /// GRAPNEL_DEPENDENT_LAUNCHES is not 0. Throws DeviceFault.
 bool launches_overlap();
 
