@@ -1,9 +1,11 @@
 // CUDA devices: memory, copies, one stream a device, graphs. The kernels are those of NAME/cuda.cu.
 //
 // Everything runs on one stream a device, whatever host thread asks: what one thread frees, another may take
-// at once. Memory comes from the driver's stream-ordered pool, which keeps what is freed. Only a thread that
-// captures a graph has a stream of its own, on which nothing runs; others go on meanwhile.
+// at once. Memory comes from the driver's stream-ordered pool, which keeps what is freed. Copies from and to
+// the host go by blocks of pinned memory (common/staging.h). Only a thread that captures a graph has a stream
+// of its own, on which nothing runs; others go on meanwhile.
 #include <cstdint>
+#include <cstdlib>
 #include <mutex>
 #include <new>
 
@@ -12,6 +14,7 @@
 #include "grapnel/kernels/common/graph_memory.h"
 #include "grapnel/kernels/common/hopper.cuh"
 #include "grapnel/kernels/common/index_fault.h"
+#include "grapnel/kernels/common/staging.h"
 
 namespace grapnel {
 
@@ -30,6 +33,7 @@ using kernels::DeviceFault;
 using kernels::Graph;
 using kernels::GraphMemory;
 using kernels::GraphPhase;
+using kernels::Staging;
 
 constexpr int kMostDevices = 64;
 
@@ -126,23 +130,72 @@ cudaStream_t stream_for(int device) {
   return capture_stream ? capture_stream : stream_of(device);
 }
 
-void copy(int device, void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-  check(cudaMemcpyAsync(to, from, bytes, kind, stream_for(device)), "copying");
+/// Pinned for all devices, with an event of this one.
+Staging::Block make_block(int device, std::size_t bytes) {
+  stream_of(device);
+  int before = 0;
+  Staging::Block block;
+  cudaEvent_t event = nullptr;
+  bool made = cudaGetDevice(&before) == cudaSuccess && cudaSetDevice(device) == cudaSuccess;
+  made = made && cudaHostAlloc(&block.data, bytes, cudaHostAllocPortable) == cudaSuccess;
+  if (made && cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess) {
+    made = false;
+    cudaFreeHost(block.data);
+  }
+  if (!made) {
+    cudaGetLastError();
+    block.data = nullptr;
+  }
+  block.event = event;
+  check(cudaSetDevice(before), "choosing a device");
+  return block;
+}
+
+// Nobody captures where these are called: they need no stream but the device's own.
+void start_copy(int device, void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+  check(cudaMemcpyAsync(to, from, bytes, kind, stream_of(device)), "copying");
+}
+void start_to_device(int device, void* to, const void* from, std::size_t bytes) {
+  start_copy(device, to, from, bytes, cudaMemcpyHostToDevice);
+}
+void start_to_host(int device, void* to, const void* from, std::size_t bytes) {
+  start_copy(device, to, from, bytes, cudaMemcpyDeviceToHost);
+}
+void record(int device, void* event) {
+  check(cudaEventRecord(static_cast<cudaEvent_t>(event), stream_of(device)), "marking the end of a copy");
+}
+void wait_for(int device, void* event) {
+  check(event ? cudaEventSynchronize(static_cast<cudaEvent_t>(event))
+              : cudaStreamSynchronize(stream_of(device)),
+        "waiting for the device");
+}
+
+/// 16 MiB of pinned memory at most, where large copies are made, and 256 KiB for small ones.
+Staging& staging_of(int device) {
+  static std::once_flag made[kMostDevices];
+  static Staging* all[kMostDevices];  // never gone: others may copy at the very end of the program
+  std::call_once(made[device], [device] {
+    const Staging::Calls calls{make_block, start_to_device, start_to_host, record, wait_for};
+    all[device] = new Staging(device, calls, {.small = 64 << 10, .large = 4 << 20, .blocks = 4});
+  });
+  return *all[device];
 }
 
 void copy_to_device(int device, void* to, const void* from, std::size_t bytes) {
   GraphMemory::refuse("a copy from the CPU");
-  copy(device, to, from, bytes, cudaMemcpyHostToDevice);
+  staging_of(device).to_device(to, from, bytes);
 }
 
 void copy_to_host(int device, void* to, const void* from, std::size_t bytes) {
   GraphMemory::refuse("a copy to the CPU");
-  copy(device, to, from, bytes, cudaMemcpyDeviceToHost);
-  synchronize(device);
+  staging_of(device).to_host(to, from, bytes);
+  kernels::throw_fault(*faults[device]);
 }
 
 void copy_between(int to_device, void* to, int from_device, const void* from, std::size_t bytes) {
-  if (to_device == from_device) return copy(to_device, to, from, bytes, cudaMemcpyDeviceToDevice);
+  if (to_device == from_device)
+    return check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_for(to_device)),
+                 "copying");
   synchronize(from_device);
   check(cudaMemcpyPeerAsync(to, to_device, from, from_device, bytes, stream_of(to_device)), "copying");
   // The source may be freed as soon as this returns.
@@ -237,6 +290,17 @@ bool device::has_hopper() {
     synchronize(device);
   });
   return answers[device];
+}
+
+bool device::launches_overlap() {
+  static const bool wanted = [] {
+    const char* const choice = std::getenv("GRAPNEL_DEPENDENT_LAUNCHES");
+    if (choice && std::string(choice) == "0") return false;
+    // Graphs have such edges since CUDA 12.3.
+    int driver = 0;
+    return CUDART_VERSION >= 12030 && cudaDriverGetVersion(&driver) == cudaSuccess && driver >= 12030;
+  }();
+  return wanted && has_hopper();
 }
 
 cudaStream_t device::current_stream() {

@@ -40,6 +40,7 @@ template <int width, class T>
 GRAPNEL_KERNEL(kBlockThreads)
 blend_kernel(Index count, Index channels, Global<T> dx, Global<const T> dy, Global<const T> x,
              Global<const float> mean, Global<const float> a, Global<const float> b, Global<const float> d) {
+  after_previous();
   const Index i = width * element(), c = i % channels;
   if (i >= count) return;
   const auto dy_i = load_floats<width>(dy, i), x_i = load_floats<width>(x, i);
@@ -58,6 +59,7 @@ GRAPNEL_DEVICE double value_or(Global<const float> p, Index c, double otherwise)
 GRAPNEL_KERNEL(kBlockThreads)
 affine_kernel(Index channels, double eps, Global<float> scale, Global<float> shift, Global<const float> mean,
               Global<const float> variance, Global<const float> weight, Global<const float> bias) {
+  after_previous();
   const Index c = element();
   if (c >= channels) return;
   const double s = value_or(weight, c, 1) / std::sqrt(static_cast<double>(load(variance, c)) + eps);
@@ -69,6 +71,7 @@ GRAPNEL_KERNEL(kBlockThreads)
 factors_kernel(Index rows, Index channels, double eps, bool training, Global<float> dweight, Global<float> a,
                Global<float> b, Global<float> d, Global<const float> sum_dy, Global<const float> dot,
                Global<const float> variance, Global<const float> weight) {
+  after_previous();
   const Index c = element();
   if (c >= channels) return;
   const double s = 1 / std::sqrt(static_cast<double>(load(variance, c)) + eps);
@@ -83,6 +86,7 @@ factors_kernel(Index rows, Index channels, double eps, bool training, Global<flo
 GRAPNEL_KERNEL(kBlockThreads)
 average_kernel(Index channels, double momentum, double factor, Global<float> running,
                Global<const float> batch) {
+  after_previous();
   const Index c = element();
   if (c < channels)
     store(running, c,

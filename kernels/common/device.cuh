@@ -52,7 +52,23 @@ class Workspace {
   void* data_;
 };
 
-/// Runs `kernel` over the grid, after everything launched before it. Throws DeviceFault if it cannot start.
+/// Whether launches on this host thread's device may overlap: a Hopper, code for it, CUDA 12.3, and
+/// GRAPNEL_DEPENDENT_LAUNCHES is not 0. Throws DeviceFault.
+bool launches_overlap();
+
+/// Runs `kernel` over the grid, after everything started before it. Throws DeviceFault if it cannot start.
+///
+/// On Hopper its blocks may start while the launch before ends ("programmatic dependent launch"), and their
+/// threads wait in wait_for_previous() until that has ended and what it wrote can be seen. Each thread of
+/// each kernel calls that before it touches global memory, and before launch_next(). So, by induction, a
+/// launch has only ended when all before it have, and when a launch starts, all but the last one before it
+/// have:
+///   - copies, events and whatever else is no kernel wait for the end of the launch before, as ever, and
+///     launches for theirs: only a kernel can let what follows it start early;
+///   - memory that is given back and taken again in the stream's order is touched by its next user only after
+///     his wait_for_previous(), when the last launch that used it has ended;
+///   - in a graph, an edge from a kernel to a kernel becomes a programmatic one, and all others stay whole.
+/// Code for older GPUs does not wait: on Hopper it would have to be launched without overlap (and is).
 template <class... Parameters, class... Arguments>
 void launch(const char* name, Dim grid, Dim block, std::size_t shared_bytes, void (*kernel)(Parameters...),
             const Arguments&... arguments) {
@@ -66,6 +82,11 @@ void launch(const char* name, Dim grid, Dim block, std::size_t shared_bytes, voi
     config.blockDim = dim3(block.x, block.y, block.z);
     config.dynamicSmemBytes = shared_bytes;
     config.stream = current_stream();
+    cudaLaunchAttribute overlap{};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &overlap;
+    config.numAttrs = launches_overlap() ? 1 : 0;
     error = cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
   }
   if (error != cudaSuccess) throw kernels::DeviceFault(std::string(name) + ": " + cudaGetErrorString(error));
@@ -86,6 +107,25 @@ GRAPNEL_DEVICE Dim grid_size() {
 /// Of a block that is a line of threads.
 GRAPNEL_DEVICE unsigned lane() {
   return threadIdx.x % 32;
+}
+
+/// Until the launch before has ended, and all that it wrote can be read ("griddepcontrol").
+GRAPNEL_DEVICE void wait_for_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+/// The next launch may start when every block has called this, by any thread, or ended. Where blocks take a
+/// whole multiprocessor, they call it late: the next launch's blocks would crowd on those that are idle.
+GRAPNEL_DEVICE void launch_next() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+/// How short kernels begin.
+GRAPNEL_DEVICE void after_previous() {
+  wait_for_previous();
+  launch_next();
 }
 
 template <class T>

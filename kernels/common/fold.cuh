@@ -26,6 +26,7 @@ GRAPNEL_KERNEL(kBlockThreads)
 fold_columns_kernel(std::int64_t rows, std::int64_t columns, double identity, Combine combine, Visit visit,
                     device::Global<double> partial) {
   using namespace device;
+  after_previous();
   const std::int64_t c = std::int64_t{block().x} * kFoldColumns + thread().x % kFoldColumns;
   const std::int64_t part = block().y, parts = grid_size().y;
   double totals[values];
@@ -52,6 +53,7 @@ template <int values, class Combine, class Finish>
 GRAPNEL_KERNEL(kBlockThreads)
 fold_parts_kernel(std::int64_t parts, std::int64_t columns, Combine combine, Finish finish,
                   device::Global<const double> partial) {
+  device::after_previous();
   const std::int64_t c = element();
   if (c >= columns) return;
   double totals[values];

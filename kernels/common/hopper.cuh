@@ -196,6 +196,11 @@ TensorMap make_pixel_map(const T* data, const PixelLayout& layout, Swizzle swizz
   return map;
 }
 
+/// Fetches the map itself, which is no part of global memory that a launch could write.
+GRAPNEL_DEVICE void prefetch_map(const TensorMap& map) {
+  GRAPNEL_HOPPER_ASM("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+
 /// Starts to copy the box whose first element is at `at`, zeros where it leaves the tensor, to shared memory,
 /// packed and swizzled. Its bytes, zeros too, are counted by the barrier's phase: nobody may touch the place
 /// before he has waited for that. One thread calls this ("cp.async.bulk.tensor").

@@ -50,6 +50,7 @@ struct StoreWeight {
 GRAPNEL_KERNEL(kBlockThreads)
 pack_kernel(ConvShape p, bool forward, device::Global<float> packed, device::Global<const float> w,
             Index stride_k, Index stride_c, Index stride_r, Index stride_s) {
+  device::after_previous();
   const Divisor in = forward ? p.c_group : p.k_group, out = forward ? p.k_group : p.c_group;
   const Index i = element(), per_group = static_cast<Index>(p.r) * p.s * in * out;
   if (i >= p.groups * per_group) return;

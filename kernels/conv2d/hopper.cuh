@@ -161,6 +161,7 @@ pack_rows_kernel(std::int64_t count, Divisor taps, Divisor across, Divisor in, s
                  device::Global<ElementOf<Way>> packed, device::Global<const float> w,
                  std::int64_t stride_out, std::int64_t stride_in, std::int64_t stride_r,
                  std::int64_t stride_s) {
+  device::after_previous();
   const std::int64_t i = element();
   if (i >= count) return;
   const int line = static_cast<int>(i) / in, tap = line % taps;

@@ -82,6 +82,7 @@ GRAPNEL_KERNEL(kBlockThreads)
 lay_flat_kernel(FlatPlane p, std::int64_t pixels, std::int64_t pitch, device::Global<float> flat,
                 device::Global<const float> pictures) {
   using namespace device;
+  after_previous();
   constexpr int kPitch = kFlatChannels + 1, kWarps = static_cast<int>(kBlockThreads) / 32;
   const Shared<float> tile = shared_memory<float>();
   const std::int64_t first = std::int64_t{block().x} * kFlatPixels;

@@ -27,6 +27,7 @@ struct Same {
 template <class Word>
 GRAPNEL_KERNEL(kBlockThreads)
 turn_kernel(Loops<2> tiles, Loops<2> loops, Global<Word> to, Global<const Word> from) {
+  after_previous();
   const Shared<Word> tile = shared_memory<Word>();
   const int last = loops.rank - 1, x = static_cast<int>(thread().x) % kSide,
             y = static_cast<int>(thread().x) / kSide;
@@ -46,6 +47,7 @@ turn_kernel(Loops<2> tiles, Loops<2> loops, Global<Word> to, Global<const Word> 
 /// The types are the same for all threads: one kernel for all pairs, whose time goes into memory.
 GRAPNEL_KERNEL(kBlockThreads)
 convert_kernel(Index count, Loops<2> loops, void* to, DType to_type, const void* from, DType from_type) {
+  after_previous();
   if (element() >= count) return;
   const Group<2> at = group_in<1>(loops, element());
   with_type(from_type, [&]<class From>(From) {

@@ -47,6 +47,7 @@ GRAPNEL_KERNEL(kBlockThreads)
 apply_kernel(Function f, std::int64_t groups, Loops<1 + sizeof...(Ins)> loops, device::Global<Out> out,
              device::Global<const Ins>... ins) {
   using namespace device;
+  after_previous();
   if (element() >= groups) return;
   const auto group = group_in<width>(loops, element());
   const int last = loops.rank - 1;

@@ -84,6 +84,7 @@ template <class Way, int width>
 GRAPNEL_KERNEL(kBlockThreads)
 copy_operand_kernel(std::int64_t pieces, std::int64_t columns, std::int64_t pitch,
                     device::Global<ElementOf<Way>> to, device::Global<const float> from) {
+  device::after_previous();
   const std::int64_t i = element() * width;
   if (i >= pieces * width) return;
   store_parts<Way, width>(to, i, pieces * width,
@@ -159,12 +160,15 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
   const Shared<Barrier> full = shared_memory<Barrier>(kRing * Stages::kBytes), empty = full + kRing;
   const int t = static_cast<int>(thread().x);
   if (t == 0) {
+    prefetch_map(a.map);
+    prefetch_map(b.map);
     for (int stage = 0; stage < kRing; ++stage) {
       init_barrier(full + stage, 1);
       init_barrier(empty + stage, 2);
     }
     fence_barrier_init();
   }
+  wait_for_previous();
   sync_block();
 
   if (t < 128) {
@@ -220,6 +224,7 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
     if constexpr (kFolds) GRAPNEL_UNROLL
     for (int e = 0; e < kN / 2; ++e) before[e] += now[e];
   }
+  launch_next();
   const auto sum = [&](int e) { return kFolds ? before[kFolds ? e : 0] : steps > 0 ? now[e] : 0; };
   // Through shared memory, so that a warp writes whole rows; with this pitch no two lanes meet in a bank.
   constexpr int kPitch = kN + 8;

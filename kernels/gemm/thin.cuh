@@ -16,6 +16,7 @@ GRAPNEL_KERNEL(kBlockThreads)
 thin_product_kernel(int m, int n, int k, device::Global<const float> a, std::int64_t a_row,
                     device::Global<const T> b, std::int64_t b_column, Output output) {
   using namespace device;
+  after_previous();
   const int first = static_cast<int>(element() / 32) * kColumns;
   if (first >= n) return;
   float sums[kRows][kColumns] = {};

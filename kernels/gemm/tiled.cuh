@@ -181,6 +181,7 @@ product_kernel(ProductSizes s, A a, B b, Output output, device::Global<float> pa
     }
     commit_copies();
   };
+  wait_for_previous();
   for (int step = 0; step < kStages - 1; ++step) start(step);
 
   Multiply multiply;
@@ -192,6 +193,7 @@ product_kernel(ProductSizes s, A a, B b, Output output, device::Global<float> pa
     if ((step + 1) % kStepsTogether == 0) multiply.sums.fold();
   }
   wait_for_copies<0>();
+  launch_next();
   multiply.template for_each<TileA, TileB>([&](int row, int column, float sum) {
     deliver(s, slice, first_row + row, first_column + column, Vector<float, 1>{{sum}}, output, partial);
   });
@@ -201,6 +203,7 @@ product_kernel(ProductSizes s, A a, B b, Output output, device::Global<float> pa
 template <class Output>
 GRAPNEL_KERNEL(kBlockThreads)
 fold_splits_kernel(ProductSizes s, Output output, device::Global<const float> partial) {
+  device::after_previous();
   const std::int64_t i = element(), matrix = static_cast<std::int64_t>(s.m) * s.n;
   if (i >= s.groups * matrix) return;
   const std::int64_t group = i / matrix, at = i % matrix;

@@ -26,6 +26,7 @@ GRAPNEL_DEVICE bool inside(Index index, Index size) {
 template <bool shaped_like_y>
 GRAPNEL_KERNEL(kBlockThreads)
 read_kernel(Sizes s, Global<float> y, Global<const float> x, Global<const Index> index) {
+  after_previous();
   const Index at = element();
   if (at >= s.outer * s.count * s.inner) return;
   const Index row = at / s.inner, l = at - row * s.inner, i = row / s.count, j = row - i * s.count;
@@ -39,6 +40,7 @@ read_kernel(Sizes s, Global<float> y, Global<const float> x, Global<const Index>
 template <bool shaped_like_y>
 GRAPNEL_KERNEL(kBlockThreads)
 add_kernel(Sizes s, Global<float> x, Global<const float> y, Global<const Index> index) {
+  after_previous();
   const Index column = element();
   if (column >= s.outer * s.inner) return;
   const Index i = column / s.inner, l = column - i * s.inner;
@@ -55,6 +57,7 @@ add_kernel(Sizes s, Global<float> x, Global<const float> y, Global<const Index> 
 template <bool shaped_like_y>
 GRAPNEL_KERNEL(kBlockThreads)
 collect_kernel(Sizes s, Global<float> x, Global<const float> y, Global<const Index> index) {
+  after_previous();
   const Index at = element();
   if (at >= s.outer * s.size * s.inner) return;
   const Index row = at / s.inner, l = at - row * s.inner, i = row / s.size, mine = row - i * s.size;
@@ -70,6 +73,7 @@ collect_kernel(Sizes s, Global<float> x, Global<const float> y, Global<const Ind
 GRAPNEL_KERNEL(kBlockThreads)
 find_fault_kernel(Global<IndexFault> fault, const char* operation, Index size, Index count,
                   Global<const Index> index) {
+  after_previous();
   Index first = thread().x;
   while (first < count && inside(load(index, first), size)) first += kBlockThreads;
   const auto smaller = [](Index a, Index b) { return b < a ? b : a; };
@@ -91,6 +95,7 @@ GRAPNEL_DEVICE std::uint64_t rank_of(float value, std::uint32_t position) {
 /// A block a column.
 GRAPNEL_KERNEL(kBlockThreads)
 argmax_of_long_kernel(Index size, Index inner, Global<Index> index, Global<const float> x) {
+  after_previous();
   const Index column = block().x, i = column / inner;
   const Global<const float> values = x + (i * size * inner + column - i * inner);
   std::uint64_t best = 0;
@@ -104,6 +109,7 @@ argmax_of_long_kernel(Index size, Index inner, Global<Index> index, Global<const
 /// A thread a column.
 GRAPNEL_KERNEL(kBlockThreads)
 argmax_kernel(Index columns, Index size, Index inner, Global<Index> index, Global<const float> x) {
+  after_previous();
   const Index column = element();
   if (column >= columns) return;
   const Index i = column / inner;

@@ -64,6 +64,7 @@ GRAPNEL_DEVICE int first_reader(const Axis& axis, int at) {
 template <int width>
 GRAPNEL_KERNEL(kBlockThreads)
 forward_kernel(Shape s, Global<float> y, Global<const float> x) {
+  after_previous();
   const Index i = width * element();
   if (i >= s.outputs) return;
   const Place o = place_of(i, s.h.out, s.w.out, s.channels);
@@ -82,6 +83,7 @@ forward_kernel(Shape s, Global<float> y, Global<const float> x) {
 template <int width>
 GRAPNEL_KERNEL(kBlockThreads)
 adjoint_kernel(Shape s, Global<float> dx, Global<const float> dy) {
+  after_previous();
   const Index i = width * element();
   if (i >= s.inputs) return;
   const Place p = place_of(i, s.h.in, s.w.in, s.channels);

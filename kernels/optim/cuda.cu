@@ -57,6 +57,7 @@ struct AdamUpdate {
 template <class Update>
 GRAPNEL_KERNEL(kBlockThreads)
 update_kernel(TensorList list, Update update) {
+  after_previous();
   int at = 0;
   for (int end = list.tensors; end - at > 1;) {
     const int middle = (at + end) / 2;

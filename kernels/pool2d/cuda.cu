@@ -39,6 +39,7 @@ GRAPNEL_DEVICE Span dilated_windows_over(const Axis& axis, int at) {
 template <int width, class T>
 GRAPNEL_KERNEL(kBlockThreads)
 max_kernel(Shape s, Global<T> y, Global<std::uint8_t> taps, Global<const T> x) {
+  after_previous();
   const Index at = width * element();
   if (at >= s.outputs) return;
   const Place o = place_of(at, s.h.out, s.w.out, s.channels);
@@ -72,6 +73,7 @@ max_kernel(Shape s, Global<T> y, Global<std::uint8_t> taps, Global<const T> x) {
 template <int width, class T>
 GRAPNEL_KERNEL(kBlockThreads)
 max_scatter_kernel(Shape s, Global<T> dx, Global<const T> dy, Global<const std::uint8_t> taps) {
+  after_previous();
   const Index at = width * element();
   if (at >= s.inputs) return;
   const Place p = place_of(at, s.h.in, s.w.in, s.channels);
@@ -95,6 +97,7 @@ max_scatter_kernel(Shape s, Global<T> dx, Global<const T> dy, Global<const std::
 /// A thread a channel: neighbours may have won at different places.
 GRAPNEL_KERNEL(kBlockThreads)
 max_gather_kernel(Shape s, Global<float> y, Global<const float> x, Global<const std::uint8_t> taps) {
+  after_previous();
   const Index at = element();
   if (at >= s.outputs) return;
   const Place o = place_of(at, s.h.out, s.w.out, s.channels);
@@ -145,6 +148,7 @@ GRAPNEL_DEVICE double part_of(const Axis& axis, int o, const Span& seen, bool wi
 template <class Windows, int width, class T>
 GRAPNEL_KERNEL(kBlockThreads, 4)
 average_kernel(Shape s, Global<float> y, Global<const T> x) {
+  after_previous();
   const Index at = width * element();
   if (at >= s.outputs) return;
   const Place o = place_of(at, s.h.out, s.w.out, s.channels);
@@ -165,6 +169,7 @@ average_kernel(Shape s, Global<float> y, Global<const T> x) {
 template <class Windows, int width, class T>
 GRAPNEL_KERNEL(kBlockThreads)
 average_adjoint_kernel(Shape s, Global<T> dx, Global<const float> dy) {
+  after_previous();
   const Index at = width * element();
   if (at >= s.inputs) return;
   const Place p = place_of(at, s.h.in, s.w.in, s.channels);

@@ -54,6 +54,7 @@ template <class T, class Combine>
 GRAPNEL_KERNEL(kBlockThreads)
 fold_kernel(Shapes s, Cut cut, double identity, Combine combine, Global<float> out, Global<double> partial,
             Global<const T> x) {
+  after_previous();
   const unsigned across = kBlockThreads / cut.lanes;
   const unsigned column = cut.by_columns ? thread().x % across : thread().x / cut.lanes;
   const unsigned lane = cut.by_columns ? thread().x / across : thread().x % cut.lanes;

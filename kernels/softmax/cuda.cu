@@ -36,6 +36,7 @@ GRAPNEL_DEVICE T fold_row(std::int64_t columns, Global<const float> x, T identit
 template <unsigned threads, bool logarithm>
 GRAPNEL_KERNEL(kBlockThreads)
 softmax_kernel(std::int64_t rows, std::int64_t columns, Global<float> y, Global<const float> x) {
+  after_previous();
   const std::int64_t row = element() / threads;
   if (row >= rows) return;
   x = x + row * columns;

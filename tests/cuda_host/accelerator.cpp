@@ -3,6 +3,8 @@
 #include "grapnel/kernels/accelerator.h"
 
 #include <cstring>
+#include <deque>
+#include <vector>
 
 #include "cuda_host/capture.h"
 #include "cuda_host/device.h"
@@ -10,6 +12,7 @@
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/common/graph_memory.h"
 #include "grapnel/kernels/common/index_fault.h"
+#include "grapnel/kernels/common/staging.h"
 
 namespace grapnel {
 
@@ -25,6 +28,7 @@ namespace {
 using kernels::Graph;
 using kernels::GraphMemory;
 using kernels::GraphPhase;
+using kernels::Staging;
 
 int device_count(std::string*) {
   return 1;
@@ -45,10 +49,28 @@ void release(int device, void* data, std::size_t bytes) noexcept {
   if (!GraphMemory::take_back(data)) give_memory(device, data, bytes);
 }
 
+/// Copies are over when they are started, and blocks so small that tensors of tests need several.
+Staging& staging() {
+  const auto make = [](int, std::size_t bytes) {
+    static auto& blocks = *new std::deque<std::vector<std::byte>>;
+    return Staging::Block{blocks.emplace_back(bytes).data()};
+  };
+  const auto to_device = [](int, void* to, const void* from, std::size_t bytes) {
+    std::memcpy(to, from, bytes);
+    cuda_host::set_written(to, bytes);
+  };
+  const auto to_host = [](int, void* to, const void* from, std::size_t bytes) {
+    std::memcpy(to, from, bytes);
+  };
+  const auto nothing = [](int, void*) {};
+  static auto& one = *new Staging(0, {make, to_device, to_host, nothing, nothing},
+                                  {.small = 64, .large = 1000, .blocks = 3});
+  return one;
+}
+
 void copy_to_device(int, void* to, const void* from, std::size_t bytes) {
   GraphMemory::refuse("a copy from the CPU");
-  std::memcpy(to, from, bytes);
-  cuda_host::set_written(to, bytes);
+  staging().to_device(to, from, bytes);
 }
 
 kernels::IndexFault& fault() {
@@ -67,7 +89,7 @@ void wait() {
 
 void copy_to_host(int, void* to, const void* from, std::size_t bytes) {
   GraphMemory::refuse("a copy to the CPU");
-  std::memcpy(to, from, bytes);
+  staging().to_host(to, from, bytes);
   wait();
 }
 void copy_between(int, void* to, int, const void* from, std::size_t bytes) {

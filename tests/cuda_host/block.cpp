@@ -101,6 +101,8 @@ void* Block::reach_as(std::uint32_t member, const Clock& clock, Space space, std
   const bool global = space == Space::global;
   const Allocation place = global ? on_.find(at, bytes) : Allocation{0, &on_.shadow};
   if (!place.holds(at, bytes)) wrong("out of bounds");
+  if (global && !current_->after_previous)
+    wrong("without wait_for_previous: the launch before may still write or read there");
   if (at % alignment) wrong("not aligned to " + std::to_string(alignment));
   if (!global && copies_under_way_ > 0 &&
       std::any_of(&on_.copied_to[at / kWord], &on_.copied_to[(at + bytes - 1) / kWord] + 1,
@@ -138,6 +140,9 @@ void Block::land(const std::vector<Copy>& group) {
 void Block::run_thread() {
   try {
     launch_.body();
+    if (!current_->after_previous)
+      fault("the thread ends without wait_for_previous: who waits for this launch needs those before it, too",
+            current_->where);
     for (const auto& group : current_->groups) refuse_to_end(group);
     refuse_to_end(current_->copies);
     if (part_) part_->thread_ends();

@@ -62,6 +62,7 @@ struct Thread {
   Dim index;
   Fiber fiber;
   Clock clock;
+  bool after_previous = false;  // it has waited for the launch before
   Wait wait = Wait::no;
   Site where;                       // it waits
   unsigned barrier = 0, count = 0;  // of a named barrier

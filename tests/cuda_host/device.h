@@ -36,6 +36,17 @@ inline unsigned lane() {
   return cuda_host::lane();
 }
 
+inline void wait_for_previous() {
+  cuda_host::wait_for_previous();
+}
+inline void launch_next(const Site& site = Site::current()) {
+  cuda_host::launch_next(site);
+}
+inline void after_previous(const Site& site = Site::current()) {
+  wait_for_previous();
+  launch_next(site);
+}
+
 template <class T>
 struct Global {
   T* data;

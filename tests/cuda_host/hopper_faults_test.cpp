@@ -21,6 +21,7 @@ TensorMap rows_of(const Array<float>& x) {
 
 /// Threads 0 and 32 use a barrier at byte 0 and a word at byte 64.
 GRAPNEL_KERNEL(64) barrier_faults(Global<float> y, int kind) {
+  after_previous();
   const Shared<Barrier> barrier = shared_memory<Barrier>();
   const Shared<float> word = shared_memory<float>(64);
   const bool first = thread().x == 0, second = thread().x == 32;
@@ -79,6 +80,7 @@ GRAPNEL_KERNEL(64) barrier_faults(Global<float> y, int kind) {
 
 /// One load of 32 floats by thread 0, and what can go wrong with it.
 GRAPNEL_KERNEL(64) load_faults(GRAPNEL_IN_PLACE TensorMap x, Global<float> y, int kind) {
+  if (kind != 11) after_previous();
   const Shared<float> tile = shared_memory<float>(kind == 6 ? 64 : 0);
   const Shared<Barrier> barrier = shared_memory<Barrier>(kind == 5 ? 128 : 2048);
   const unsigned t = thread().x;
@@ -103,6 +105,7 @@ GRAPNEL_KERNEL(64) load_faults(GRAPNEL_IN_PLACE TensorMap x, Global<float> y, in
 
 /// One product of operands that threads store themselves, unswizzled: A at byte 0, B of 8 columns at 4096.
 GRAPNEL_KERNEL(256) product_faults(Global<float> y, int kind) {
+  after_previous();
   const Shared<float> a = shared_memory<float>(), b = shared_memory<float>(4096);
   const int t = static_cast<int>(thread().x);
   for (int i = t; i < 64 * 8; i += 256) store(a, i, 1.0f);
@@ -141,6 +144,7 @@ GRAPNEL_KERNEL(256) product_faults(Global<float> y, int kind) {
 }
 
 GRAPNEL_KERNEL(128) store_faults(GRAPNEL_IN_PLACE TensorMap y, Global<float> raw, int kind) {
+  if (kind != 5) after_previous();
   const Shared<float> tile = shared_memory<float>();
   const unsigned t = thread().x;
   if (t < 32) store(tile, t, 1.0f);
@@ -163,6 +167,7 @@ GRAPNEL_KERNEL(128) store_faults(GRAPNEL_IN_PLACE TensorMap y, Global<float> raw
 template <int given, int asked>
 GRAPNEL_KERNEL(256)
 register_faults(int) {
+  after_previous();
   if (thread().x < 128)
     give_back_registers<given>();
   else
@@ -212,6 +217,7 @@ TEST_CASE("Hopper, faults: copies of tiles") {
   check_has(kind(8), "thread 0 stored there, and called no fence_proxy_async since");
   check_has(kind(9), "races with a write by a copy for the barrier at byte 2048");
   check_has(kind(10), "the block ends and nobody has waited for the copy of hopper_faults_test.cpp:");
+  check_has(kind(11), "read of global memory, 16 bytes: without wait_for_previous");
 }
 
 TEST_CASE("Hopper, faults: products") {
@@ -250,6 +256,7 @@ TEST_CASE("Hopper, faults: stores of tiles") {
   check_has(kind(2), "none");
   check_has(kind(3), "races with a write by the writing side of a store_tile of thread 0");
   check_has(kind(4), "none");
+  check_has(kind(5), "write to global memory, 16 bytes: without wait_for_previous");
 }
 
 TEST_CASE("Hopper, faults: registers that nobody gives back") {

@@ -21,6 +21,7 @@ template <class T, int columns, int stages, Mistake mistake = Mistake::none>
 GRAPNEL_KERNEL(384)
 product_of_tiles(GRAPNEL_IN_PLACE TensorMap a, GRAPNEL_IN_PLACE TensorMap b, Global<float> d, int rows,
                  int width, int depth) {
+  after_previous();
   constexpr int kRows = 128, kStep = 128 / sizeof(T), kStage = (kRows + columns) * 128;
   const int top = static_cast<int>(block().y) * kRows, left = static_cast<int>(block().x) * columns;
   const int steps = (depth + kStep - 1) / kStep, t = static_cast<int>(thread().x);
@@ -86,6 +87,7 @@ product_of_tiles(GRAPNEL_IN_PLACE TensorMap a, GRAPNEL_IN_PLACE TensorMap b, Glo
 template <class T, std::size_t rank>
 GRAPNEL_KERNEL(128)
 fetch(GRAPNEL_IN_PLACE TensorMap x, std::array<int, rank> at, Global<T> y, int count) {
+  after_previous();
   const Shared<T> tile = shared_memory<T>();
   const Shared<Barrier> barrier = shared_memory<Barrier>(static_cast<std::size_t>(count) * sizeof(T));
   if (thread().x == 0) {
@@ -104,6 +106,7 @@ fetch(GRAPNEL_IN_PLACE TensorMap x, std::array<int, rank> at, Global<T> y, int c
 GRAPNEL_KERNEL(128)
 fetch_pixels(GRAPNEL_IN_PLACE TensorMap x, std::array<int, 4> at, std::array<int, 2> offset, Global<float> y,
              int channels, int pixels) {
+  after_previous();
   const int count = channels * pixels;
   const Shared<float> tile = shared_memory<float>();
   const Shared<Barrier> barrier = shared_memory<Barrier>(static_cast<std::size_t>(count) * sizeof(float));
@@ -122,6 +125,7 @@ fetch_pixels(GRAPNEL_IN_PLACE TensorMap x, std::array<int, 4> at, std::array<int
 template <Mistake mistake = Mistake::none>
 GRAPNEL_KERNEL(128)
 add_one(GRAPNEL_IN_PLACE TensorMap x, GRAPNEL_IN_PLACE TensorMap y, int width, int height, int count) {
+  after_previous();
   const Shared<float> tile = shared_memory<float>();
   const Shared<Barrier> barrier = shared_memory<Barrier>(static_cast<std::size_t>(count) * sizeof(float));
   const std::array at{static_cast<int>(block().x) * width, static_cast<int>(block().y) * height};
@@ -156,6 +160,7 @@ template <class T, Major major_a, Major major_b, bool a_in_registers, int column
 GRAPNEL_KERNEL(128)
 product_once(GRAPNEL_IN_PLACE TensorMap a, GRAPNEL_IN_PLACE TensorMap b, Global<float> d,
              Global<const T> rows_of_a, OperandLayout of_a, OperandLayout of_b) {
+  after_previous();
   constexpr int kDepth = 32 / sizeof(T);
   const Shared<T> left = shared_memory<T>(), right = shared_memory<T>(16 * 1024);
   const Shared<Barrier> barrier = shared_memory<Barrier>(80 * 1024);

@@ -115,6 +115,15 @@ unsigned lane() {
   return running->current().number % kWarpSize;
 }
 
+void wait_for_previous() {
+  running->current().after_previous = true;
+}
+
+void launch_next(const Site& site) {
+  if (!running->current().after_previous)
+    fault("launch_next without wait_for_previous: two launches before the next one would still run", site);
+}
+
 void* reach(Space space, std::uintptr_t at, std::size_t bytes, std::size_t alignment, Access access,
             const Site& site) {
   return running->reach(space, at, bytes, alignment, access, site);

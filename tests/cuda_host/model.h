@@ -45,6 +45,11 @@ Dim block_dim();
 Dim grid_dim();
 unsigned lane();
 
+/// Until the launch before has ended. Nothing of the model overlaps, but a thread that touches global memory,
+/// lets the next launch start, or ends without having waited is a fault.
+void wait_for_previous();
+void launch_next(const Site& site);
+
 /// The memory behind a checked access.
 void* reach(Space space, std::uintptr_t at, std::size_t bytes, std::size_t alignment, Access access,
             const Site& site);

@@ -131,15 +131,18 @@ TEST_CASE("traffic is counted as the hardware makes it") {
 namespace {
 
 GRAPNEL_KERNEL(1024) write_one(Global<float> y, int spread) {
+  after_previous();
   store(y, static_cast<int>(thread().x) * spread, 1);
 }
 
 GRAPNEL_KERNEL(64) read_other(Global<float> y) {
+  after_previous();
   store(y, thread().x, 1);
   store(y, thread().x + 64, load(y, 63 - thread().x));
 }
 
 GRAPNEL_KERNEL(64) write_after_read(Global<float> y, Global<const float> x) {
+  after_previous();
   const Shared<float> tile = shared_memory<float>();
   store(tile, thread().x, load(x, thread().x));
   sync_block();
@@ -148,6 +151,7 @@ GRAPNEL_KERNEL(64) write_after_read(Global<float> y, Global<const float> x) {
 }
 
 GRAPNEL_KERNEL(64) two_barriers(int) {
+  after_previous();
   if (thread().x < 32)
     sync_block();
   else
@@ -155,10 +159,12 @@ GRAPNEL_KERNEL(64) two_barriers(int) {
 }
 
 GRAPNEL_KERNEL(64) some_wait(int) {
+  after_previous();
   if (thread().x < 40) sync_block();
 }
 
 GRAPNEL_KERNEL(32) lanes_diverge(Global<float> y, int kind) {
+  after_previous();
   const std::uint32_t mask = kind == 0 ? 0xffffffffu : 0xffffu;
   if (kind == 2)
     store(y, lane(), shuffle(mask, 1.0f, lane()));  // the upper half names a mask without itself
@@ -167,6 +173,7 @@ GRAPNEL_KERNEL(32) lanes_diverge(Global<float> y, int kind) {
 }
 
 GRAPNEL_KERNEL(32) copy_without_waiting(Global<float> y, Global<const float> x, int kind) {
+  after_previous();
   const Shared<float> tile = shared_memory<float>();
   if (lane() == 0) {
     copy_async<4>(tile, x);
@@ -178,10 +185,29 @@ GRAPNEL_KERNEL(32) copy_without_waiting(Global<float> y, Global<const float> x, 
 }
 
 GRAPNEL_KERNEL(32) copy_and_end(Global<const float> x) {
+  after_previous();
   copy_async<1>(shared_memory<float>() + lane(), x + lane());
 }
 
+/// What comes before the wait for the launch before.
+GRAPNEL_KERNEL(32) too_early(Global<float> y, Global<const float> x, Global<int> count, int kind) {
+  const Shared<float> tile = shared_memory<float>();
+  store(tile, lane(), 1);
+  if (kind == 1) load(x, lane());
+  if (kind == 2) store(y, lane(), 1);
+  if (kind == 3) atomic_add(count, 0, 1);
+  if (kind == 4) copy_async<1>(tile + lane(), x + lane());
+  if (kind == 5) launch_next();
+  if (kind == 6 && lane() == 7) return;
+  if (kind != 7 || lane() == 0) wait_for_previous();
+  sync_warp(0xffffffffu);
+  if (kind == 7) load(x, lane());
+  store(y, lane(), load(x, lane()) + load(tile, lane()));
+  launch_next();
+}
+
 GRAPNEL_KERNEL(32) wide(Global<const float> x, int offset) {
+  after_previous();
   load_vector<4>(x, offset);
 }
 
@@ -270,6 +296,24 @@ TEST_CASE("faults: asynchronous copies that nobody, or only one, has waited for"
                      32);
             }),
             "is still to write there");
+}
+
+TEST_CASE("faults: what happens before the launch before has ended") {
+  const Array<float> y(32), x(numbers(32));
+  const Array<int> count(std::vector<int>{0});
+  const auto kind = [&](int k) {
+    return fault_of(
+        [&] { launch("too_early", {1}, {32}, 128, too_early, y.data(), x.data(), count.data(), k); });
+  };
+  check_has(kind(0), "none");
+  check_has(kind(1), "read of global memory, 4 bytes: without wait_for_previous");
+  check_has(kind(2), "write to global memory, 4 bytes: without wait_for_previous");
+  check_has(kind(3), "atomic on global memory, 4 bytes: without wait_for_previous");
+  check_has(kind(4), "read of global memory, 4 bytes: without wait_for_previous");
+  check_has(kind(5), "launch_next without wait_for_previous");
+  check_has(kind(6), "block 0, thread 7, ");
+  check_has(kind(6), "the thread ends without wait_for_previous");
+  check_has(kind(7), "thread 1, model_test.cpp:");  // the first one's wait is no other's
 }
 
 TEST_CASE("faults: launches that no GPU takes") {

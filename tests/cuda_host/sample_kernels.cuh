@@ -9,12 +9,14 @@ namespace grapnel::samples {
 using namespace grapnel::device;
 
 GRAPNEL_KERNEL(256) add(Global<float> y, Global<const float> a, Global<const float> b, int count) {
+  after_previous();
   const int i = static_cast<int>(block().x * block_size().x + thread().x);
   if (i < count) store(y, i, load(a, i) + load(b, i));
 }
 
 /// One sum a block of 256 threads, through shuffles and shared memory; `forget` leaves out the barrier.
 GRAPNEL_KERNEL(256) sum(Global<float> y, Global<const float> x, int count, int stride, bool forget) {
+  after_previous();
   const Shared<float> parts = shared_memory<float>();
   const unsigned t = thread().x;
   float mine = 0;
@@ -30,6 +32,7 @@ GRAPNEL_KERNEL(256) sum(Global<float> y, Global<const float> x, int count, int s
 
 /// y (rows, columns) = x (columns, rows) transposed, in tiles of 32 x 32 whose rows lie `pitch` apart.
 GRAPNEL_KERNEL(256) transpose(Global<float> y, Global<const float> x, int rows, int columns, int pitch) {
+  after_previous();
   const Shared<float> tile = shared_memory<float>();
   const int t = static_cast<int>(thread().x), left = static_cast<int>(block().x) * 32,
             top = static_cast<int>(block().y) * 32;
@@ -47,6 +50,7 @@ GRAPNEL_KERNEL(256) transpose(Global<float> y, Global<const float> x, int rows, 
 template <int groups_left>
 GRAPNEL_KERNEL(32)
 product_tf32(Global<float> c, Global<const float> a, Global<const float> b, int depth) {
+  after_previous();
   constexpr int kStep = 8, kRows = 24;  // of a, then of b
   const unsigned l = lane(), g = l / 4, t = l % 4;
   const auto stage = [&](int k) { return shared_memory<float>() + k / kStep % 2 * kRows * kStep; };
@@ -85,6 +89,7 @@ product_tf32(Global<float> c, Global<const float> a, Global<const float> b, int 
 
 /// c (16, 8) = a (16, 16) b (16, 8), all bfloat16 but c, through the matrix loads.
 GRAPNEL_KERNEL(32) product_bf16(Global<float> c, Global<const BFloat16> a, Global<const BFloat16> b) {
+  after_previous();
   const unsigned l = lane();
   const Shared<BFloat16> rows_a = shared_memory<BFloat16>(), rows_b = rows_a + 16 * 16;
   for (unsigned i = l; i < 32; i += 32) {
@@ -103,6 +108,7 @@ GRAPNEL_KERNEL(32) product_bf16(Global<float> c, Global<const BFloat16> a, Globa
 
 /// Which lanes see an odd number; and how many there are in all, counted by atomics.
 GRAPNEL_KERNEL(64) count_odd(Global<std::uint32_t> lanes, Global<unsigned> total, Global<const int> x) {
+  after_previous();
   const unsigned t = thread().x;
   const std::uint32_t odd = ballot(0xffffffffu, load(x, t) % 2 != 0);
   if (lane() == 0) store(lanes, t / 32, odd);
@@ -111,6 +117,7 @@ GRAPNEL_KERNEL(64) count_odd(Global<std::uint32_t> lanes, Global<unsigned> total
 
 /// The first warp makes, the second takes, and they meet at a barrier of their own.
 GRAPNEL_KERNEL(96) hand_over(Global<float> y, unsigned taker_waits_at) {
+  after_previous();
   const Shared<float> between = shared_memory<float>();
   if (thread().x < 32) {
     store(between, lane(), static_cast<float>(lane()));

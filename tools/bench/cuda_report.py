@@ -3,9 +3,10 @@
   GRAPNEL_TRAFFIC=1 build/release/tests/test_cuda_host 2> launches.txt
   python3 tools/bench/cuda_report.py [--nvcc NVCC] [--nvdisasm NVDISASM] [--launches launches.txt] [--families NAME...]
 
-Needs nvcc, c++filt and nvdisasm (of the CUDA toolkit, or of Python's `triton` package). Fails if a kernel spills. The first
-line, which takes minutes, asks the model of a GPU (tests/cuda_host) how the tests launched each kernel; with what it printed,
-the report ends with a table of that. --families prints what nvcc makes of these folders of kernels/, and writes nothing.
+Needs nvcc, c++filt and nvdisasm (of the CUDA toolkit, or of Python's `triton` package). Fails if a kernel spills, or on Hopper
+touches global memory before it waits for the launch before. The first line, which takes minutes, asks the model of a GPU
+(tests/cuda_host) how the tests launched each kernel; with what it printed, the report ends with a table of that. --families
+prints what nvcc makes of these folders of kernels/, and writes nothing.
 """
 import argparse
 import collections
@@ -34,6 +35,10 @@ MIX = {
 }
 
 
+GLOBAL_MEMORY = re.compile("LDG|STG|ATOM|RED|UTMALDG|UTMASTG|(LD|ST)$")
+WAIT = "ACQBULK"  # griddepcontrol.wait
+
+
 def find_nvdisasm():
     found = shutil.which("nvdisasm")
     if found:
@@ -58,7 +63,7 @@ def short_name(mangled):
 
 
 def kernels_of(source, architecture, options):
-    """{short name: (registers, static shared bytes, spilled bytes, {column: instructions}, all instructions)} of one file."""
+    """{short name: (registers, static shared bytes, {column: instructions}, all instructions, what is wrong)} of one file."""
     with tempfile.TemporaryDirectory() as folder:
         include = pathlib.Path(folder) / "grapnel"
         include.mkdir()
@@ -68,6 +73,7 @@ def kernels_of(source, architecture, options):
                       f"-I{folder}", "-cubin", "-o", cubin, str(source)])
         listing = run([options.nvdisasm, "-c", cubin])
     mixes = collections.defaultdict(collections.Counter)
+    early = set()
     function = None
     for line in listing.splitlines():
         section = re.match(r"\s*\.section\s+\.text\.(\w+)", line)
@@ -75,16 +81,20 @@ def kernels_of(source, architecture, options):
         opcode = re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_]+)", line)
         if function and opcode and opcode[1] != "NOP":
             mixes[function][opcode[1]] += 1
+            if GLOBAL_MEMORY.match(opcode[1]) and WAIT not in mixes[function]:
+                early.add(function)
     result = {}
     for entry in report.split("Compiling entry function '")[1:]:
         mangled = entry.split("'")[0]
         opcodes = mixes[mangled]
         mix = {name: sum(n for code, n in opcodes.items() if code.startswith(codes)) for name, codes in MIX.items()}
         mix["loads"] -= sum(n for code, n in opcodes.items() if code.startswith("LDGSTS"))
-        spilled = sum(int(n) for n in re.findall(r"(\d+) bytes spill", entry))
+        wrong = [f"spills {n} bytes" for n in re.findall(r"([1-9]\d*) bytes spill", entry)]
+        if architecture == "sm_90a" and (mangled in early or WAIT not in opcodes):
+            wrong.append("touches global memory before it waits for the launch before")
         registers = int(re.search(r"Used (\d+) registers", entry)[1])
         shared = sum(int(n) for n in re.findall(r"(\d+) bytes smem", entry))
-        result[short_name(mangled)] = (registers, shared, spilled, mix, sum(opcodes.values()))
+        result[short_name(mangled)] = (registers, shared, mix, sum(opcodes.values()), wrong)
     return result
 
 
@@ -129,15 +139,14 @@ def main():
              f"Written by `tools/bench/cuda_report.py` with nvcc {version}: registers a thread, bytes of shared memory a block that the",
              "kernel itself asks for (its launch may add to them), and how many instructions of each kind stand in a kernel (not how",
              "often they run). No kernel spills registers.", ""]
-    spills = []
+    wrongs = []
     for architecture in ARCHITECTURES:
         rows = []
         for (source, of), kernels in zip(jobs, results):
             if of != architecture:
                 continue
-            for name, (registers, shared, spilled, mix, count) in sorted(kernels.items()):
-                if spilled:
-                    spills.append(f"{name} for {architecture}: {spilled} bytes")
+            for name, (registers, shared, mix, count, wrong) in sorted(kernels.items()):
+                wrongs += [f"{name} for {architecture} {what}" for what in wrong]
                 rows.append((f"{source.parent.name}: `{name}`", registers, shared or "", count,
                              *(mix[column] or "" for column in MIX)))
         lines += [f"## {architecture}", "", *table(["kernel", "registers", "static shared", "instructions", *MIX], rows)]
@@ -148,8 +157,8 @@ def main():
                   "neighbours read floats one by one, 16 where they read fours) and passes over the banks a request to shared memory (1",
                   "without conflicts, 4 for fours).", "",
                   *table(["launched as", "threads", "shared bytes", "sectors", "passes"], launches)]
-    if spills:
-        sys.exit("cuda_report.py: registers are spilled by\n" + "\n".join(spills))
+    if wrongs:
+        sys.exit("cuda_report.py:\n" + "\n".join(wrongs))
     text = "\n".join(lines[:-1]) + "\n"
     if options.families:
         print(text, end="")
