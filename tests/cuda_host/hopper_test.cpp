@@ -8,6 +8,7 @@
 #include "cuda_host/array.h"
 #include "cuda_host/faults.h"
 #include "cuda_host/hopper_kernels.cuh"
+#include "cuda_host/host_threads.h"
 #include "cuda_host/numbers.h"
 
 using namespace grapnel;
@@ -71,7 +72,10 @@ void check_product_of_tiles(int rows, int width, int depth) {
 }  // namespace
 
 TEST_CASE("Hopper: a product of ragged matrices by a warpgroup that fetches and two that multiply") {
-  check_product_of_tiles<float, 64, 4>(150, 70, 203);
+  for (const unsigned threads : {1u, 4u}) {
+    const cuda_host::WithHostThreads with(threads);
+    check_product_of_tiles<float, 64, 4>(150, 70, 203);
+  }
   check_product_of_tiles<float, 8, 3>(1, 1, 1);
   check_product_of_tiles<float, 256, 3>(128, 256, 64);
   check_product_of_tiles<BFloat16, 64, 3>(130, 50, 333);
