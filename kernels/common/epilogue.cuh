@@ -62,6 +62,7 @@ template <int width, class To, class From>
 GRAPNEL_KERNEL(kBlockThreads)
 epilogue_kernel(std::int64_t count, std::int64_t channels, Epilogue<To, float> epilogue, device::Global<To> y,
                 device::Global<const From> x) {
+  device::after_previous();
   const std::int64_t i = width * element();
   if (i < count) store_finished(y, count, load_floats<width>(x, i), epilogue, i, i % channels);
 }

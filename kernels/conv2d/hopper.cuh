@@ -234,7 +234,6 @@ Tiling convolve_on_hopper(const char* name, const Conv2d& conv, const ElementOf<
   using namespace device;
   constexpr std::uint64_t kElement = sizeof(ElementOf<Way>);
   const ConvShape p = conv_shape(conv);
-  if (p.n * p.oh * p.ow == 0) return {};
   const auto u = [](std::int64_t size) { return static_cast<std::uint64_t>(size); };
   const auto steps_per_tap = tiles_for(p.c, kHopperDepth<Way>);
   const int taps = p.r * p.s, mapped_taps = std::max(taps, 1);  // maps have no empty dimension
@@ -266,6 +265,7 @@ Tiling pass_on_hopper(const char* name, const Conv2d& conv, ConvPass pass, const
     for (const Phase& phase : phases_of(conv, pass)) {
       const Conv2d& p = phase.conv;
       const ElementOf<Way>* weights = p.r * p.s > 0 ? packed + phase.packed : packed;
+      if (p.n * p.oh * p.ow == 0) continue;
       if (phase.apart == std::array<std::int64_t, 2>{1, 1})
         tiling = convolve_on_hopper<Way>(name, p, dense, weights, packed_part(conv), output);
       else

@@ -109,6 +109,7 @@ template <class Way, class T>
 GRAPNEL_KERNEL(kBlockThreads)
 lay_stem_kernel(ConvShape p, StemShape stem, Divisor vectors, std::int64_t count,
                 device::Global<ElementOf<Way>> laid, device::Global<const T> x) {
+  device::after_previous();
   constexpr int kWidth = 16 / sizeof(ElementOf<Way>);
   const std::int64_t i = element();
   if (i >= count) return;
@@ -211,6 +212,7 @@ GRAPNEL_KERNEL(kBlockThreads)
 pack_segments_kernel(StemShape p, Divisor segments, std::int64_t count, device::Global<ElementOf<Way>> packed,
                      device::Global<const float> w, std::int64_t stride_out, std::int64_t stride_in,
                      std::int64_t stride_r, std::int64_t stride_s) {
+  device::after_previous();
   const std::int64_t i = element();
   if (i >= count) return;
   const int line = static_cast<int>(i) / kHopperDepth<Way>;

@@ -39,6 +39,7 @@ struct Begun {
 
 /// Blocks 3 and 5 write out of bounds; where both run at once, `first` some time before the other.
 GRAPNEL_KERNEL(1) fault_in_order(Global<float> y, int first, Begun* begun) {
+  after_previous();
   ++begun->blocks;
   if (number_of_block() != 3 && number_of_block() != 5) return;
   ++begun->faulty;
@@ -48,23 +49,27 @@ GRAPNEL_KERNEL(1) fault_in_order(Global<float> y, int first, Begun* begun) {
 }
 
 GRAPNEL_KERNEL(1) fault_in_block(Global<float> y, int number, Begun* begun) {
+  after_previous();
   ++begun->blocks;
   if (number_of_block() == number) store(y, 1000, 1);
 }
 
 GRAPNEL_KERNEL(32) throw_one(int kind) {
+  after_previous();
   if (number_of_block() < 2 || lane() != 5) return;
   if (kind == 0) throw number_of_block();
   throw std::runtime_error("broken");
 }
 
 GRAPNEL_KERNEL(32) add_up(Global<unsigned> total, Global<std::uint64_t> squares) {
+  after_previous();
   const unsigned before = atomic_add(total, lane() % 2, 1u);
   atomic_add(squares, 0, std::uint64_t{before} * before);
 }
 
 /// Each block writes an element and reads that of the next, all in the same eight sectors.
 GRAPNEL_KERNEL(1) read_neighbour(Global<float> y, Global<float> of_neighbours) {
+  after_previous();
   const unsigned mine = block().x, next = (mine + 1) % grid_size().x;
   store(y, mine, 1);
   store(of_neighbours, mine, load(y, next));
@@ -72,6 +77,7 @@ GRAPNEL_KERNEL(1) read_neighbour(Global<float> y, Global<float> of_neighbours) {
 
 /// All blocks read, and one of them writes.
 GRAPNEL_KERNEL(1) read_all_write_one(Global<float> y, Global<float> copies, int writer) {
+  after_previous();
   store(copies, block().x, load(y, 0));
   if (number_of_block() == writer) store(y, 0, 1);
 }
