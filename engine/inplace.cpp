@@ -73,7 +73,7 @@ std::shared_ptr<Node> write_to_base(std::shared_ptr<Node> operation, const Tenso
 }  // namespace
 
 Tensor memory_index(const Shape& shape, const Strides& strides, std::int64_t offset) {
-  Tensor index = Tensor::empty({numel(shape)}, DType::int64);
+  Tensor index = Tensor::empty({numel(shape)}, DType::int64, MemoryFormat::contiguous, Device::cpu());
   std::int64_t* out = index.data<std::int64_t>();
   Dims at(shape.size(), 0);
   for (std::int64_t i = 0, count = index.numel(); i < count; ++i) {
