@@ -129,7 +129,7 @@ TEST_CASE("[hook-16] [hook-17] [hook-18] a changed saved tensor is detected thro
   CHECK_THROWS_AS(d.backward(), AutogradError);
 }
 
-TEST_CASE("[hook-19] [hook-20] [hook-21] versions are shared by views; constants save nothing") {
+TEST_CASE("[hook-19] [hook-20] [hook-21] versions are shared by views, constants save nothing") {
   const Tensor x = leaf({1, 2, 3});
   const Tensor y = x * 2.0;
   narrow(y, 0, 0, 1).fill_(5);

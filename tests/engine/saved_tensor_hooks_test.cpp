@@ -116,7 +116,7 @@ TEST_CASE("[hook-83] five concurrent passes: five calls, each with its own gradi
   CHECK_EQ(values(x.grad()), Floats{15 * (3 * 5 + 6)});
 }
 
-TEST_CASE("[hook-84] a square packs twice; a pair that scales changes the gradient predictably") {
+TEST_CASE("[hook-84] a square packs twice, a pair that scales changes the gradient predictably") {
   Counts counts;
   const Tensor x = leaf({5});
   Tensor y;

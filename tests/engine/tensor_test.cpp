@@ -61,7 +61,7 @@ TEST_CASE("memory owned elsewhere is seen, not copied, and released once") {
                        doctest::Contains("reaches outside its storage"), ShapeError);
 }
 
-TEST_CASE("views share memory; reshape copies only where it must") {
+TEST_CASE("views share memory, reshape copies only where it must") {
   const Tensor x = count_up({2, 3, 4});
   CHECK_EQ(reshape(x, {6, 4}).storage(), x.storage());
   const Tensor swapped = transpose(x, 0, 2);
