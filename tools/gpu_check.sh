@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Proves the CUDA backend on a real GPU: builds, tests, looks for wrong accesses, measures beside PyTorch.
 #   tools/gpu_check.sh                 all of it, in under 9 minutes
-#   tools/gpu_check.sh test            the engine's tests on the first GPU
+#   tools/gpu_check.sh test            the tests of devices, then those of the engine and the modules, on the first GPU
 #   tools/gpu_check.sh sanitize        compute-sanitizer: memcheck, racecheck, initcheck, synccheck
 #   tools/gpu_check.sh bench [MODEL]   times beside PyTorch's (python3 with torch and torchvision); resnet18 by default
 # Needs nvcc, cmake, a C++20 compiler, and doctest, CLI11, nlohmann-json, Eigen, stb (tools/setup.sh installs the
@@ -15,13 +15,21 @@ build() {
 }
 
 run_tests() {
-  build test_cuda
-  out=$(build/gpu/tests/test_cuda)
-  echo "$out" | tail -4
-  if grep -q "skipped: no CUDA device" <<<"$out"; then
-    echo "gpu_check.sh: no CUDA device can be used here" >&2
-    exit 2
-  fi
+  build test_cuda test_engine test_nn
+  for run in test_cuda "GRAPNEL_TEST_DEVICE=cuda test_engine" "GRAPNEL_TEST_DEVICE=cuda test_nn"; do
+    echo "== $run"
+    code=0
+    out=$(PATH="build/gpu/tests:$PATH" env $run) || code=$?
+    if grep -q "skipped: no CUDA device" <<<"$out"; then
+      echo "gpu_check.sh: no CUDA device can be used here" >&2
+      exit 2
+    fi
+    if [ $code -ne 0 ]; then
+      echo "$out"
+      exit $code
+    fi
+    tail -4 <<<"$out"
+  done
 }
 
 sanitize() {
