@@ -18,16 +18,22 @@ inline const Device kCuda = Device::cuda();
     return;                             \
   }
 
-/// ||got - expected|| / ||expected||.
-inline double distance(const Tensor& got, const Tensor& expected) {
-  REQUIRE(got.shape() == expected.shape());
-  const auto a = got.to_vector<double>(), b = expected.to_vector<double>();
+/// ||got - expected|| / ||expected||, over all tensors of a list together; ||got|| if nothing was expected.
+inline double distance(const Tensors& got, const Tensors& expected) {
+  REQUIRE(got.size() == expected.size());
   double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    difference += (a[i] - b[i]) * (a[i] - b[i]);
-    norm += b[i] * b[i];
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    REQUIRE(got[i].shape() == expected[i].shape());
+    const auto a = got[i].to_vector<double>(), b = expected[i].to_vector<double>();
+    for (std::size_t k = 0; k < a.size(); ++k) {
+      difference += (a[k] - b[k]) * (a[k] - b[k]);
+      norm += b[k] * b[k];
+    }
   }
-  return norm == 0 ? difference : std::sqrt(difference / norm);
+  return std::sqrt(norm == 0 ? difference : difference / norm);
+}
+inline double distance(const Tensor& got, const Tensor& expected) {
+  return distance(Tensors{got}, Tensors{expected});
 }
 
 }  // namespace grapnel::testing

@@ -82,21 +82,6 @@ inline Step train(const Training& training, DType type, Device device) {
   return step;
 }
 
-/// ||got - expected|| / ||expected||, over all tensors of a list together.
-inline double distance(const Tensors& got, const Tensors& expected) {
-  REQUIRE(got.size() == expected.size());
-  double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    REQUIRE(got[i].shape() == expected[i].shape());
-    const auto a = got[i].to_vector<double>(), b = expected[i].to_vector<double>();
-    for (std::size_t k = 0; k < a.size(); ++k) {
-      difference += (a[k] - b[k]) * (a[k] - b[k]);
-      norm += b[k] * b[k];
-    }
-  }
-  return std::sqrt(difference / norm);
-}
-
 inline void check_step(const Training& training, Precision precision) {
   CAPTURE(static_cast<int>(precision));
   const Step expected = train(training, DType::float64, Device::cpu());
