@@ -7,6 +7,7 @@
 #include "grapnel/engine/backend.h"
 #include "grapnel/engine/block_cache.h"
 #include "grapnel/engine/device_memory.h"
+#include "grapnel/engine/thread_modes.h"
 
 namespace grapnel {
 namespace {
@@ -45,6 +46,18 @@ Device parse_device(const std::string& text) {
   if (!known) throw NameError("device " + text + " is unknown; use cpu, cuda or cuda:N");
   check_usable(device);
   return device;
+}
+
+Device default_device() {
+  return thread_modes().default_device;
+}
+
+DefaultDevice::DefaultDevice(Device device) : previous_(default_device()) {
+  if (device.kind == Device::Kind::cuda) check_usable(device);
+  thread_modes().default_device = device;
+}
+DefaultDevice::~DefaultDevice() {
+  thread_modes().default_device = previous_;
 }
 
 int cuda_device_count() {

@@ -24,6 +24,26 @@ std::string to_string(Device device);
 /// that cannot be used here, saying why.
 Device parse_device(const std::string& text);
 
+/// Where this thread makes tensors for which no device is named: the CPU, or what the innermost DefaultDevice
+/// says.
+Device default_device();
+
+/// Sets that for a scope and restores it at its end: what Tensor's functions make (zeros, from, randn, ...),
+/// and so the parameters of modules made in the scope, is on `device`. Random numbers are those of the CPU.
+/// What concerns the CPU stays there: memory of the caller (from_blob), files, pictures, what an optimizer
+/// saves as numbers. Results of operations are where their operands are, whatever the default. Throws
+/// DeviceError for a device that cannot be used here.
+class DefaultDevice {
+ public:
+  explicit DefaultDevice(Device device);
+  ~DefaultDevice();
+  DefaultDevice(const DefaultDevice&) = delete;
+  DefaultDevice& operator=(const DefaultDevice&) = delete;
+
+ private:
+  Device previous_;
+};
+
 /// CUDA devices that can be used; 0 in a build without CUDA and on a machine without one.
 int cuda_device_count();
 

@@ -34,9 +34,10 @@ EigenMap<T> as_eigen(const Tensor& x) {
 template <class Derived>
 Tensor from_eigen(const Eigen::MatrixBase<Derived>& matrix) {
   using T = typename Derived::Scalar;
-  Tensor tensor = Tensor::empty({matrix.rows(), matrix.cols()}, dtype_of<T>());
+  Tensor tensor =
+      Tensor::empty({matrix.rows(), matrix.cols()}, dtype_of<T>(), MemoryFormat::contiguous, Device::cpu());
   as_eigen<T>(tensor) = matrix;
-  return tensor;
+  return tensor.to(default_device());
 }
 
 }  // namespace grapnel

@@ -21,9 +21,8 @@ struct ViewGeometry {
   Shape view_shape, base_shape;
 
   ViewGeometry(const TensorImpl& view, const TensorImpl& base)
-      : view_index(
-            memory_index(view.shape, view.strides, view.offset - base.offset).to(view.storage->device())),
-        base_index(memory_index(base.shape, base.strides, 0).to(view.storage->device())),
+      : view_index(memory_index(view.shape, view.strides, view.offset - base.offset, view.storage->device())),
+        base_index(memory_index(base.shape, base.strides, 0, view.storage->device())),
         view_shape(view.shape),
         base_shape(base.shape) {
     for (std::size_t d = 0; d < base.shape.size(); ++d)
@@ -72,8 +71,8 @@ std::shared_ptr<Node> write_to_base(std::shared_ptr<Node> operation, const Tenso
 
 }  // namespace
 
-Tensor memory_index(const Shape& shape, const Strides& strides, std::int64_t offset) {
-  Tensor index = Tensor::empty({numel(shape)}, DType::int64);
+Tensor memory_index(const Shape& shape, const Strides& strides, std::int64_t offset, Device device) {
+  Tensor index = Tensor::empty({numel(shape)}, DType::int64, MemoryFormat::contiguous, Device::cpu());
   std::int64_t* out = index.data<std::int64_t>();
   Dims at(shape.size(), 0);
   for (std::int64_t i = 0, count = index.numel(); i < count; ++i) {
@@ -85,7 +84,7 @@ Tensor memory_index(const Shape& shape, const Strides& strides, std::int64_t off
       at[d] = 0;
     }
   }
-  return index;
+  return index.to(device);
 }
 
 void check_inplace(const char* name, const Tensor& tensor) {

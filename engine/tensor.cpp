@@ -2,8 +2,6 @@
 // graph.
 #include "grapnel/engine/tensor.h"
 
-#include <cstring>
-
 #include "grapnel/engine/backend.h"
 #include "grapnel/engine/device_memory.h"
 #include "grapnel/engine/grad_mode.h"
@@ -80,33 +78,33 @@ Tensor Tensor::full(const Shape& shape, double value, DType type, Device device)
   return tensor;
 }
 
-Tensor Tensor::arange(std::int64_t count, DType type) {
-  Tensor numbers = empty({count}, DType::int64);
+Tensor Tensor::arange(std::int64_t count, DType type, Device device) {
+  Tensor numbers = empty({count}, DType::int64, MemoryFormat::contiguous, Device::cpu());
   for (std::int64_t i = 0; i < count; ++i) numbers.data<std::int64_t>()[i] = i;
-  return numbers.to(type);
+  return numbers.to(type).to(device);
 }
 
-Tensor Tensor::randn(const Shape& shape, Generator& generator, DType type) {
-  Tensor values = empty(shape, DType::float64);
+Tensor Tensor::randn(const Shape& shape, Generator& generator, DType type, Device device) {
+  Tensor values = empty(shape, DType::float64, MemoryFormat::contiguous, Device::cpu());
   double* out = values.data<double>();
   for (std::int64_t i = 0, count = values.numel(); i < count; ++i) out[i] = generator.normal();
-  return values.to(type);
+  return values.to(type).to(device);
 }
 
-Tensor Tensor::rand(const Shape& shape, Generator& generator, DType type) {
-  Tensor values = empty(shape, DType::float64);
+Tensor Tensor::rand(const Shape& shape, Generator& generator, DType type, Device device) {
+  Tensor values = empty(shape, DType::float64, MemoryFormat::contiguous, Device::cpu());
   double* out = values.data<double>();
   for (std::int64_t i = 0, count = values.numel(); i < count; ++i) out[i] = generator.uniform();
-  return values.to(type);
+  return values.to(type).to(device);
 }
 
 template <class T>
-Tensor Tensor::from(std::span<const T> values, const Shape& shape) {
+Tensor Tensor::from(std::span<const T> values, const Shape& shape, Device device) {
   if (static_cast<std::int64_t>(values.size()) != grapnel::numel(shape))
     throw ShapeError("from: " + std::to_string(values.size()) + " values do not fill the shape " +
                      grapnel::to_string(shape));
-  Tensor tensor = empty(shape, dtype_of<T>());
-  if (!values.empty()) std::memcpy(tensor.raw_data(), values.data(), values.size_bytes());
+  Tensor tensor = empty(shape, dtype_of<T>(), MemoryFormat::contiguous, device);
+  copy_memory(device, tensor.raw_data(), Device::cpu(), values.data(), values.size_bytes());
   return tensor;
 }
 
@@ -284,9 +282,9 @@ const Tensor& Tensor::fill_(double value) const {
   return record_inplace("fill_", *this, {}, {}, [](const Backward&) -> Tensors { return {Tensor()}; });
 }
 
-#define GRAPNEL_FOR_ELEMENT(T)                                       \
-  template Tensor Tensor::from<T>(std::span<const T>, const Shape&); \
-  template T* Tensor::data<T>() const;                               \
+#define GRAPNEL_FOR_ELEMENT(T)                                               \
+  template Tensor Tensor::from<T>(std::span<const T>, const Shape&, Device); \
+  template T* Tensor::data<T>() const;                                       \
   template std::vector<T> Tensor::to_vector<T>() const;
 GRAPNEL_FOR_ELEMENT(float)
 GRAPNEL_FOR_ELEMENT(double)

@@ -41,30 +41,36 @@ class Tensor {
   Tensor() = default;
   explicit Tensor(std::shared_ptr<TensorImpl> impl) : impl_(std::move(impl)) {}
 
-  // --- making one ---
+  // --- making one; on the CPU but for a DefaultDevice (device.h) ---
   static Tensor empty(const Shape& shape, DType type = DType::float32,
-                      MemoryFormat format = MemoryFormat::contiguous, Device device = {});
-  static Tensor full(const Shape& shape, double value, DType type = DType::float32, Device device = {});
-  static Tensor zeros(const Shape& shape, DType type = DType::float32, Device device = {}) {
+                      MemoryFormat format = MemoryFormat::contiguous, Device device = default_device());
+  static Tensor full(const Shape& shape, double value, DType type = DType::float32,
+                     Device device = default_device());
+  static Tensor zeros(const Shape& shape, DType type = DType::float32, Device device = default_device()) {
     return full(shape, 0, type, device);
   }
-  static Tensor ones(const Shape& shape, DType type = DType::float32, Device device = {}) {
+  static Tensor ones(const Shape& shape, DType type = DType::float32, Device device = default_device()) {
     return full(shape, 1, type, device);
   }
-  static Tensor scalar(double value, DType type = DType::float32) { return full({}, value, type); }
+  static Tensor scalar(double value, DType type = DType::float32, Device device = default_device()) {
+    return full({}, value, type, device);
+  }
   /// 0, 1, ..., count-1.
-  static Tensor arange(std::int64_t count, DType type = DType::float32);
-  /// Standard normal / uniform in [0, 1) numbers from `generator` (random.h).
-  static Tensor randn(const Shape& shape, Generator& generator, DType type = DType::float32);
-  static Tensor rand(const Shape& shape, Generator& generator, DType type = DType::float32);
+  static Tensor arange(std::int64_t count, DType type = DType::float32, Device device = default_device());
+  /// Standard normal / uniform in [0, 1) numbers from `generator` (random.h), the same on every device.
+  static Tensor randn(const Shape& shape, Generator& generator, DType type = DType::float32,
+                      Device device = default_device());
+  static Tensor rand(const Shape& shape, Generator& generator, DType type = DType::float32,
+                     Device device = default_device());
   /// A copy of `values` in row-major order. Throws ShapeError if their number is not numel(shape).
   template <class T>
-  static Tensor from(std::span<const T> values, const Shape& shape);
+  static Tensor from(std::span<const T> values, const Shape& shape, Device device = default_device());
   template <class T>
-  static Tensor from(std::initializer_list<T> values, const Shape& shape) {
-    return from(std::span<const T>(values.begin(), values.size()), shape);
+  static Tensor from(std::initializer_list<T> values, const Shape& shape, Device device = default_device()) {
+    return from(std::span<const T>(values.begin(), values.size()), shape, device);
   }
-  /// Sees memory owned by the caller without copying; `release` runs when the last view of it is gone.
+  /// Sees memory of the CPU owned by the caller without copying; `release` runs when the last view of it is
+  /// gone.
   static Tensor from_blob(void* data, const Shape& shape, const Strides& strides, DType type,
                           std::function<void()> release = {});
   /// Another view of an existing storage, offset in elements. Throws ShapeError if it would reach outside.

@@ -72,6 +72,6 @@ Tensor make_view(const Tensor& x, const Shape& shape, const Strides& strides, st
 
 /// For each element of a view, in row-major order, its place in the memory that starts `offset` before the
 /// view.
-Tensor memory_index(const Shape& shape, const Strides& strides, std::int64_t offset);
+Tensor memory_index(const Shape& shape, const Strides& strides, std::int64_t offset, Device device);
 
 }  // namespace grapnel

@@ -1,10 +1,11 @@
-// What a thread's code runs under; the scopes of grad_mode.h, fusion.h and saved_tensor_hooks.h set it, and
-// device_graph.h.
+// What a thread's code runs under; the scopes of grad_mode.h, device.h, fusion.h and saved_tensor_hooks.h
+// set it, and device_graph.h.
 // Internal to the engine.
 #pragma once
 
 #include <memory>
 
+#include "grapnel/engine/device.h"
 #include "grapnel/engine/saved_tensor_hooks.h"
 
 namespace grapnel {
@@ -14,6 +15,7 @@ struct ThreadModes {
   bool inference = false;
   bool anomaly = false;
   bool fusing = false;
+  Device default_device;
   bool capturing = false;  // device_graph.h: kernels are recorded, and nothing is computed
   const std::shared_ptr<const SavedTensorHooks::Pair>* saved_tensor_hooks = nullptr;  // the innermost
 };

@@ -24,12 +24,13 @@ bool SkipInit::active() {
 
 void fill_uniform(const Tensor& x, double low, double high) {
   NoGrad no_grad;
-  x.copy_(affine(Tensor::rand(x.shape(), default_generator(), x.dtype()), high - low, low));
+  x.copy_(affine(Tensor::rand(x.shape(), default_generator(), x.dtype(), Device::cpu()), high - low, low));
 }
 
 void fill_normal(const Tensor& x, double mean, double standard_deviation) {
   NoGrad no_grad;
-  x.copy_(affine(Tensor::randn(x.shape(), default_generator(), x.dtype()), standard_deviation, mean));
+  x.copy_(affine(Tensor::randn(x.shape(), default_generator(), x.dtype(), Device::cpu()), standard_deviation,
+                 mean));
 }
 
 void fill_kaiming_normal(const Tensor& weight) {

@@ -62,13 +62,15 @@ class StateReader {
 NamedTensors Optimizer::state() const {
   NamedTensors state;
   for (std::size_t group = 0; group < group_count(); ++group) {
-    state.emplace_back(numbered("lr", group), Tensor::scalar(lr(group), DType::float64));
-    state.emplace_back(numbered("initial_lr", group), Tensor::scalar(initial_lrs_[group], DType::float64));
+    state.emplace_back(numbered("lr", group), Tensor::scalar(lr(group), DType::float64, Device::cpu()));
+    state.emplace_back(numbered("initial_lr", group),
+                       Tensor::scalar(initial_lrs_[group], DType::float64, Device::cpu()));
   }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const auto& [step, slots] = histories_[i];
     if (step == 0) continue;
-    state.emplace_back(numbered("step", i), Tensor::full({}, static_cast<double>(step), DType::int64));
+    state.emplace_back(numbered("step", i),
+                       Tensor::full({}, static_cast<double>(step), DType::int64, Device::cpu()));
     for (std::size_t slot = 0; slot < slots.size(); ++slot)
       if (slots[slot].defined()) state.emplace_back(numbered(slot_names_[slot], i), slots[slot]);
   }

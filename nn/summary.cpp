@@ -57,8 +57,10 @@ Summary summarize(Module& net, const Shape& input) {
   }
   EvalScope eval(net);
   NoGrad no_grad;
-  net(Tensor::zeros(input));
-  summary.parameters = count(net.parameters());
+  const Tensors parameters = net.parameters();
+  net(Tensor::zeros(input, DType::float32,
+                    parameters.empty() ? default_device() : parameters.front().device()));
+  summary.parameters = count(parameters);
   for (const LayerSummary& layer : summary.layers) summary.multiply_adds += layer.multiply_adds;
   return summary;
 }

@@ -60,9 +60,9 @@ struct Call {
   Call(const kernels::Conv2d& its_shape, const nn::Conv2d& layer)
       : shape(its_shape), options(layer.options()), weight(layer.weight.detach().clone()) {
     Generator generator(0);
-    x = Tensor::randn({shape.n, shape.c, shape.h, shape.w}, generator, weight.dtype())
+    x = Tensor::randn({shape.n, shape.c, shape.h, shape.w}, generator, weight.dtype(), Device::cpu())
             .contiguous(MemoryFormat::channels_last);
-    dy = Tensor::randn({shape.n, shape.k, shape.oh, shape.ow}, generator, weight.dtype())
+    dy = Tensor::randn({shape.n, shape.k, shape.oh, shape.ow}, generator, weight.dtype(), Device::cpu())
              .contiguous(MemoryFormat::channels_last);
   }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Proves the CUDA backend on a real GPU: builds, tests, looks for wrong accesses, measures beside PyTorch.
 #   tools/gpu_check.sh                 all of it, in under 9 minutes on 16 cores
-#   tools/gpu_check.sh test            the engine's tests on the first GPU
+#   tools/gpu_check.sh test            the tests of devices, then those of the engine and the modules, on the first GPU
 #   tools/gpu_check.sh sanitize        compute-sanitizer: memcheck, racecheck, initcheck, synccheck
 #   tools/gpu_check.sh bench [MODEL]   times beside PyTorch's (python3 with torch and torchvision); resnet18 by default
 # Needs nvcc, cmake, a C++20 compiler, and doctest, CLI11, nlohmann-json, Eigen, stb (tools/setup.sh installs the
@@ -49,21 +49,32 @@ build() {
 }
 
 build_tests() {
-  build test_cuda
+  build test_cuda "$@"
   out=$(build/gpu/tests/test_cuda -tc="operands on different devices*") || true
   if grep -q "skipped: no CUDA device" <<<"$out"; then stop "no CUDA device can be used"; fi
 }
 
+suites=(test_cuda test_engine test_nn)
+
+run_suites() {
+  local status=0
+  logged test_cuda build/gpu/tests/test_cuda || status=1
+  for suite in test_engine test_nn; do
+    logged "$suite" env GRAPNEL_TEST_DEVICE=cuda "build/gpu/tests/$suite" || status=1
+  done
+  return "$status"
+}
+
 run_tests() {
-  build_tests
-  if logged test build/gpu/tests/test_cuda; then
-    tail -n 3 "$logs/test.log"
+  build_tests "${suites[@]}"
+  if run_suites; then
+    for suite in "${suites[@]}"; do tail -n 3 "$logs/$suite.log"; done
     return
   fi
-  if GRAPNEL_DEPENDENT_LAUNCHES=0 logged test_in_order build/gpu/tests/test_cuda 2>/dev/null; then
+  if GRAPNEL_DEPENDENT_LAUNCHES=0 run_suites 2>/dev/null; then
     stop "the tests fail, but not with GRAPNEL_DEPENDENT_LAUNCHES=0: a kernel does not wait for the one before" 1
   fi
-  stop "the tests fail, see $logs/test.log" 1
+  stop "the tests fail, see $logs" 1
 }
 
 sanitize() {
@@ -91,7 +102,7 @@ bench() {
 
 # Every part, whatever becomes of the others.
 all() {
-  build test_cuda grapnel
+  build "${suites[@]}" grapnel
   verdict=0
   for part in test sanitize bench; do
     status=0

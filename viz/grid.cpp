@@ -58,7 +58,8 @@ Tensor paste(const std::vector<float>& values, const Layout& layout, const GridO
   const std::int64_t sheet_width = layout.sheet_width(padding);
   const std::int64_t plane = layout.sheet_height(padding) * sheet_width;
   const std::int64_t channels = layout.channels == 1 ? 3 : layout.channels;
-  Tensor sheet = Tensor::full({channels, layout.sheet_height(padding), sheet_width}, options.pad_value);
+  Tensor sheet = Tensor::full({channels, layout.sheet_height(padding), sheet_width}, options.pad_value,
+                              DType::float32, Device::cpu());
   float* out = sheet.data<float>();
   const float* in = values.data();
   for (std::int64_t n = 0; n < layout.count; ++n) {

@@ -59,7 +59,7 @@ FloatMap to_map(const Tensor& tensor) {
 }
 
 Tensor to_tensor(const FloatMap& map) {
-  return Tensor::from(std::span<const float>(map.values), {1, 1, map.height, map.width});
+  return Tensor::from(std::span<const float>(map.values), {1, 1, map.height, map.width}, Device::cpu());
 }
 
 FloatMap resize(const FloatMap& map, int height, int width) {

@@ -204,7 +204,7 @@ Tensor decode_npy(Bytes bytes, const std::string& name) {
   // Fortran order is row-major order of the transposed array.
   Shape stored = header.shape;
   if (header.fortran_order) std::reverse(stored.begin(), stored.end());
-  const Tensor tensor = Tensor::empty(stored, header.type);
+  const Tensor tensor = Tensor::empty(stored, header.type, MemoryFormat::contiguous, Device::cpu());
   if (!data.empty()) std::memcpy(tensor.raw_data(), data.data(), data.size());
   if (!header.fortran_order || stored.size() < 2) return tensor;
   Dims reversed;
@@ -233,7 +233,7 @@ void write_npy(const std::filesystem::path& path, const Tensor& tensor) {
 }
 
 void write_npy(const std::filesystem::path& path, const FloatMap& map) {
-  write_npy(path, Tensor::from(std::span<const float>(map.values), {map.height, map.width}));
+  write_npy(path, Tensor::from(std::span<const float>(map.values), {map.height, map.width}, Device::cpu()));
 }
 
 }  // namespace grapnel::viz

@@ -156,12 +156,12 @@ Tensors Observation::gradients(int target, const Tensors& inputs) const {
   score(target);
   Tensors result(inputs.size());
   if (output_.requires_grad()) {
-    const Tensor chosen =
-        equal(Tensor::arange(classes(), logits_.dtype()), Tensor::scalar(target, logits_.dtype()));
+    const Tensor chosen = equal(Tensor::arange(classes(), logits_.dtype(), logits_.device()),
+                                Tensor::scalar(target, logits_.dtype(), logits_.device()));
     result = grad({output_}, inputs, {unsqueeze(chosen, 0)}, {.retain_graph = true, .allow_unused = true});
   }
   for (std::size_t i = 0; i < inputs.size(); ++i)
-    if (!result[i].defined()) result[i] = Tensor::zeros(inputs[i].shape(), inputs[i].dtype());
+    if (!result[i].defined()) result[i] = inputs[i].new_zeros(inputs[i].shape());
   return result;
 }
 

@@ -46,7 +46,8 @@ std::array<Levels, 3> normalized_levels(const Preprocess& options) {
 }
 
 Tensor to_planes(const Image& image, int channels, const std::array<Levels, 3>& levels) {
-  Tensor out = Tensor::empty({1, channels, image.height(), image.width()});
+  Tensor out = Tensor::empty({1, channels, image.height(), image.width()}, DType::float32,
+                             MemoryFormat::contiguous, Device::cpu());
   float* plane = out.data<float>();
   const std::size_t pixels = image.pixels().size() / static_cast<std::size_t>(image.channels());
   for (int c = 0; c < channels; ++c) {
@@ -105,7 +106,7 @@ Tensor normalize(std::span<const Image> images, const Preprocess& options) {
   const int height = images[0].height(), width = images[0].width();
   const std::array<Levels, 3> levels = normalized_levels(options);
   Tensor out = Tensor::empty({static_cast<std::int64_t>(images.size()), 3, height, width}, DType::float32,
-                             MemoryFormat::channels_last);
+                             MemoryFormat::channels_last, Device::cpu());
   float* next = out.data<float>();
   for (const Image& image : images) {
     require_picture("normalize", image);

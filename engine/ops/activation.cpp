@@ -68,7 +68,8 @@ Tensor dropout(const Tensor& x, double p, bool training, Generator& generator) {
   if (!(p >= 0 && p <= 1))
     throw Error("dropout: the probability is " + std::to_string(p) + ", expected 0 to 1");
   if (!training || p == 0) return x;
-  Tensor mask = Tensor::empty(x.shape(), x.dtype());  // on the CPU: the same numbers on every device
+  // The same numbers on every device.
+  Tensor mask = Tensor::empty(x.shape(), x.dtype(), MemoryFormat::contiguous, Device::cpu());
   const double kept = p == 1 ? 0 : 1 / (1 - p);
   dispatch("dropout", mask, [&]<class T>(const kernels::FloatKernels<T>&) {
     T* out = mask.data<T>();

@@ -262,7 +262,7 @@ Tensor as_strided(const Tensor& x, const Shape& shape, const Strides& strides, s
   const Strides x_strides = x.strides();
   return record("as_strided", make_view(x, shape, strides, x.storage_offset() + offset), {x}, {},
                 [=](const Backward& ctx) -> Tensors {
-                  const Tensor index = memory_index(shape, strides, offset);
+                  const Tensor index = memory_index(shape, strides, offset, ctx.grad().device());
                   const Tensor memory = index_add(span, 0, index, reshape(ctx.grad(), {index.numel()}));
                   return {as_strided(memory, x_shape, x_strides, 0)};
                 });

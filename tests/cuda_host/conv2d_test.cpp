@@ -141,12 +141,12 @@ TEST_CASE("conv2d: NaN reaches what reads it, and nothing else") {
   });
 }
 
-TEST_CASE("conv2d: no picture, no filter; a gradient of nothing is zero") {
+TEST_CASE("conv2d: no picture, no filter, a gradient of nothing is zero") {
   for (const Conv2d& p : {shape_of(0, 4, 5, 5, 8, {3, 1, 1}), shape_of(1, 4, 5, 5, 0, {3, 1, 1})})
     check_same(run(p, data_for(p)), expected_of(p, data_for(p)));
 }
 
-TEST_CASE("conv2d: more pixels than an int counts are refused; pooling is not fused") {
+TEST_CASE("conv2d: more pixels than an int counts are refused, pooling is not fused") {
   const Conv2d p = shape_of(40000, 1, 300, 300, 1, {1});
   const Array<float> one(1);
   CHECK_THROWS_AS(cuda_conv2d().conv2d_forward(p, one.data(), one.data(), one.data(), {}), DeviceFault);

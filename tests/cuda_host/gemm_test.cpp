@@ -186,7 +186,7 @@ TEST_CASE("gemm: any numbers, to the roundings of each precision") {
   });
 }
 
-TEST_CASE("gemm: operands are rounded to nearest, ties to even; NaN and infinity stay") {
+TEST_CASE("gemm: operands are rounded to nearest, ties to even, NaN and infinity stay") {
   constexpr float kQuietNaN = std::numeric_limits<float>::quiet_NaN(), kInfinity = INFINITY;
   const auto from_bits = [](std::uint32_t bits) {
     float value;

@@ -103,7 +103,7 @@ TEST_CASE("a whole network is one graph") {
 }
 #endif
 
-TEST_CASE("a hook is called with the values of the network itself; without it the graph answers again") {
+TEST_CASE("a hook is called with the values of the network itself, without it the graph answers again") {
   const auto net = small_net();
   const Plan ask = plan(net, picture(1));
   const Tensor x = picture(2);
@@ -186,7 +186,7 @@ TEST_CASE("other weights, another precision or device: captured again, and never
   }
 }
 
-TEST_CASE("each shape of the input has a graph; of many, the last ones") {
+TEST_CASE("each shape of the input has a graph, of many, the last ones") {
   const auto net = std::make_shared<Custom>([](const Tensor& x) { return relu(x) * x; });
   const Plan ask = plan(net, picture(1, {1, 2, 3, 3}));
   Since since;

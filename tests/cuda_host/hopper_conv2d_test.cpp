@@ -126,7 +126,7 @@ TEST_CASE("Hopper, conv2d: each part of an epilogue, and all, of a sum in one pa
 }
 
 TEST_CASE(
-    "Hopper, conv2d: any numbers are rounded as the mode says, then summed exactly; the same bits twice") {
+    "Hopper, conv2d: any numbers are rounded as the mode says, then summed exactly, the same bits twice") {
   const Conv2d p = shape_of(1, 64, 9, 10, 72, {3, 1, 1});
   const Data d = any_data_for(p);
   on_hopper([&](Precision precision) {

@@ -131,7 +131,7 @@ TEST_CASE("Hopper, gemm: how a product is tiled") {
     }
 }
 
-TEST_CASE("Hopper, gemm: any numbers are rounded as the mode says; the same bits twice, aligned or not") {
+TEST_CASE("Hopper, gemm: any numbers are rounded as the mode says, the same bits twice, aligned or not") {
   Operands o{65, 64, 520, 4, 0};
   for (auto* values : {&o.a, &o.b})
     for (float& value : *values) value = 1 + std::abs(std::sin(100 * value));

@@ -49,7 +49,7 @@ TEST_CASE("softmax and log_softmax of rows, of logits that are even, far apart a
     for (const float factor : {1.0f, 40.0f, 1e37f}) compare(s, logits(s, factor));
 }
 
-TEST_CASE("a NaN or an infinity takes its row and no other; -infinity alone gives 0") {
+TEST_CASE("a NaN or an infinity takes its row and no other, -infinity alone gives 0") {
   constexpr float kInf = std::numeric_limits<float>::infinity();
   for (const Sizes& s : {Sizes{8, 50}, Sizes{8, 300}})
     for (const auto at : {std::int64_t{0}, s.columns - 1}) {

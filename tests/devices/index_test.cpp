@@ -4,14 +4,14 @@
 
 #include <cmath>
 
+#include "devices/device_testing.h"
 #include "grapnel/engine/backward.h"
 #include "grapnel/engine/ops.h"
 
 using namespace grapnel;
+using namespace grapnel::testing;
 
 namespace {
-
-const Device kCuda = Device::cuda();
 
 Tensor index_of(std::initializer_list<std::int64_t> values) {
   return Tensor::from<std::int64_t>(values, {static_cast<std::int64_t>(values.size())}).to(kCuda);
@@ -30,10 +30,7 @@ std::string complaint() {
 }  // namespace
 
 TEST_CASE("an index out of range on a device is a DeviceError of the next wait") {
-  if (cuda_device_count() == 0) {
-    MESSAGE("skipped: no CUDA device");
-    return;
-  }
+  NEEDS_DEVICE();
   const Tensor scores = Tensor::ones({3, 4}).to(kCuda);
   const auto check = [](const char* expected, const std::function<Tensor()>& operation) {
     CAPTURE(expected);

@@ -1,6 +1,7 @@
 // A plan on a CUDA device, which is a graph there, against the network itself. Runs as engine_test.cpp does.
 #include <doctest/doctest.h>
 
+#include "devices/device_testing.h"
 #include "grapnel/engine/fusion.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/ops.h"
@@ -8,12 +9,10 @@
 #include "grapnel/nn/plan.h"
 
 using namespace grapnel;
+using namespace grapnel::testing;
 
 TEST_CASE("a plan answers as its network, with new inputs, a hook, new weights, another shape") {
-  if (cuda_device_count() == 0) {
-    MESSAGE("skipped: no CUDA device");
-    return;
-  }
+  NEEDS_DEVICE();
   default_generator() = Generator(3);
   const auto net = std::make_shared<nn::Sequential>(std::vector<std::shared_ptr<nn::Module>>{
       std::make_shared<nn::Conv2d>(3, 8, std::pair{3, 3}, Conv2dOptions{.padding = {1, 1}}),

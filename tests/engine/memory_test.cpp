@@ -6,6 +6,7 @@
 #include "grapnel/engine/random.h"
 #include "grapnel/engine/storage.h"
 #include "grapnel/engine/tensor.h"
+#include "support/device.h"
 
 using namespace grapnel;
 
@@ -23,7 +24,7 @@ std::uint64_t requests() {
 
 }  // namespace
 
-TEST_CASE("memory in use is counted, and its peak") {
+TEST_CASE("memory in use is counted, and its peak" * testing::on_cpu_only("the CPU's memory is counted")) {
   release_cached_memory();
   const std::size_t before = memory_use().in_use;
   {
@@ -34,7 +35,8 @@ TEST_CASE("memory in use is counted, and its peak") {
   CHECK(memory_use().in_use == before);
 }
 
-TEST_CASE("freed memory serves again: small blocks by size, large ones cut and joined") {
+TEST_CASE("freed memory serves again: small blocks by size, large ones cut and joined" *
+          testing::on_cpu_only("the CPU's memory is counted")) {
   release_cached_memory();
   { const Tensor warm = bytes(5000); }
   { const Tensor warm = bytes(48 * kMiB); }
@@ -54,7 +56,8 @@ TEST_CASE("freed memory serves again: small blocks by size, large ones cut and j
   CHECK(requests() == before + 1);
 }
 
-TEST_CASE("what a step took stays for the next step, however much it was") {
+TEST_CASE("what a step took stays for the next step, however much it was" *
+          testing::on_cpu_only("the CPU's memory is counted")) {
   release_cached_memory();
   const auto step = [] {
     std::vector<Tensor> large;  // 3 GiB of address space, of which nothing is touched
@@ -67,7 +70,8 @@ TEST_CASE("what a step took stays for the next step, however much it was") {
   release_cached_memory();
 }
 
-TEST_CASE("blocks do not overlap, and what they hold stays") {
+TEST_CASE("blocks do not overlap, and what they hold stays" *
+          testing::on_cpu_only("the CPU's memory is counted")) {
   release_cached_memory();
   std::vector<Tensor> tensors;
   Generator generator(1);
@@ -86,7 +90,7 @@ TEST_CASE("blocks do not overlap, and what they hold stays") {
   }
 }
 
-TEST_CASE("unused memory goes back when asked for") {
+TEST_CASE("unused memory goes back when asked for" * testing::on_cpu_only("the CPU's memory is counted")) {
   release_cached_memory();
   const Tensor kept = bytes(kMiB);
   { const Tensor large = bytes(300 * kMiB), small = bytes(2000); }
@@ -98,7 +102,8 @@ TEST_CASE("unused memory goes back when asked for") {
   CHECK(requests() == before + 1);
 }
 
-TEST_CASE("large blocks that lie free beside each other serve as one, whoever asked for them") {
+TEST_CASE("large blocks that lie free beside each other serve as one, whoever asked for them" *
+          testing::on_cpu_only("the CPU's memory is counted")) {
   release_cached_memory();
   const Tensor kept = bytes(kMiB);
   { const Tensor a = bytes(300 * kMiB), b = bytes(400 * kMiB), c = bytes(200 * kMiB); }
@@ -107,7 +112,8 @@ TEST_CASE("large blocks that lie free beside each other serve as one, whoever as
   CHECK(requests() == before);
 }
 
-TEST_CASE("a block comes from the smallest hole that holds it") {
+TEST_CASE("a block comes from the smallest hole that holds it" *
+          testing::on_cpu_only("the CPU's memory is counted")) {
   release_cached_memory();
   const Tensor first = bytes(kMiB);
   Tensor large = bytes(64 * kMiB);
@@ -121,7 +127,8 @@ TEST_CASE("a block comes from the smallest hole that holds it") {
   CHECK(fits.raw_data() == hole);
 }
 
-TEST_CASE("a step that grows does not keep what no longer fits beside what it takes") {
+TEST_CASE("a step that grows does not keep what no longer fits beside what it takes" *
+          testing::on_cpu_only("the CPU's memory is counted")) {
   release_cached_memory();
   const std::size_t used = memory_use().in_use;
   std::size_t most = 0;

@@ -12,6 +12,7 @@
 
 #include "grapnel/engine/backward.h"
 #include "grapnel/engine/ops.h"
+#include "support/device.h"
 #include "support/golden.h"
 
 using namespace grapnel;
@@ -316,7 +317,7 @@ TEST_CASE("operations: values and gradients equal PyTorch's") {
     seen.insert(golden.name);
     const auto found = functions().find(golden.name);
     REQUIRE(found != functions().end());
-    for (DType type : {DType::float64, DType::float32}) {
+    for (DType type : testing::float_types()) {
       CAPTURE(name(type));
       for (MemoryFormat format : {MemoryFormat::contiguous, MemoryFormat::channels_last}) {
         const bool last = format == MemoryFormat::channels_last;

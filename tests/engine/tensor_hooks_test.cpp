@@ -22,7 +22,7 @@ float only(const Tensor& x) {
 
 }  // namespace
 
-TEST_CASE("[hook-57] hooks count +1 and +2; after removing the first only +2") {
+TEST_CASE("[hook-57] hooks count +1 and +2, after removing the first only +2") {
   const Tensor x = leaf(1);
   int counter = 0;
   const Tensor y = x * 2.0;
@@ -295,7 +295,7 @@ TEST_CASE("hooks at one node fire in the numbered order") {
   CHECK_EQ(order, "tensor retained node-pre node-post leaf leaf-post");
 }
 
-TEST_CASE("a scoped hook removes itself; a list can be enumerated and cleared") {
+TEST_CASE("a scoped hook removes itself, a list can be enumerated and cleared") {
   const Tensor x = leaf(1);
   const Tensor y = x * 2.0;
   int fired = 0;

@@ -11,6 +11,7 @@
 #include "grapnel/nn/eval_scope.h"
 #include "grapnel/nn/models.h"
 #include "grapnel/nn/plan.h"
+#include "support/device.h"
 
 using namespace grapnel;
 
@@ -89,7 +90,7 @@ void check_same(const Seen& got, const Seen& want, double allowed) {
 
 }  // namespace
 
-TEST_CASE("fusion: logits, the input's gradient and every parameter's") {
+TEST_CASE("fusion: logits, the input's gradient and every parameter's" * testing::not_on_model("minutes")) {
   for (const std::string& name : nn::model_names())
     for (const bool training : {false, true}) {
       CAPTURE(name);
@@ -115,7 +116,8 @@ TEST_CASE("fusion: logits, the input's gradient and every parameter's") {
     }
 }
 
-TEST_CASE("fusion: a hook on any module, and on all, sees what it sees without") {
+TEST_CASE("fusion: a hook on any module, and on all, sees what it sees without" *
+          testing::not_on_model("minutes")) {
   for (const std::string& name : nn::model_names()) {
     CAPTURE(name);
     const Net net(name);
@@ -142,7 +144,8 @@ TEST_CASE("fusion: a hook on any module, and on all, sees what it sees without")
   }
 }
 
-TEST_CASE("fusion: backward hooks on every module see the same gradients in the same order") {
+TEST_CASE("fusion: backward hooks on every module see the same gradients in the same order" *
+          testing::not_on_model("minutes")) {
   for (const std::string& name : nn::model_names()) {
     CAPTURE(name);
     const Net net(name);
@@ -157,7 +160,8 @@ TEST_CASE("fusion: backward hooks on every module see the same gradients in the 
   }
 }
 
-TEST_CASE("fusion: what a hook returns takes effect on every module, and goes with the hook") {
+TEST_CASE("fusion: what a hook returns takes effect on every module, and goes with the hook" *
+          testing::not_on_model("minutes")) {
   for (const std::string& name : nn::model_names()) {
     CAPTURE(name);
     const Net net(name);
@@ -200,7 +204,8 @@ TEST_CASE("fusion: what a hook returns takes effect on every module, and goes wi
   }
 }
 
-TEST_CASE("fusion: where no hook looks, a convolution is not computed apart from what follows it") {
+TEST_CASE("fusion: where no hook looks, a convolution is not computed apart from what follows it" *
+          testing::not_on_model("minutes")) {
   for (const std::string& name : nn::model_names()) {
     CAPTURE(name);
     const Net net(name);
@@ -237,7 +242,7 @@ TEST_CASE("fusion: where no hook looks, a convolution is not computed apart from
   }
 }
 
-TEST_CASE("plan: the network's answers, for any shape, with its hooks") {
+TEST_CASE("plan: the network's answers, for any shape, with its hooks" * testing::not_on_model("minutes")) {
   for (const std::string& name : nn::model_names()) {
     CAPTURE(name);
     const Net net(name);

@@ -8,6 +8,7 @@
 #include "grapnel/engine/node.h"
 #include "grapnel/nn/resnet.h"
 #include "nn/any_hook.h"
+#include "support/device.h"
 
 using namespace grapnel;
 using namespace grapnel::testing;
@@ -25,7 +26,8 @@ long resident_pages() {
 }  // namespace
 
 // AddressSanitizer keeps freed memory on purpose; its leak check stands in for this one.
-TEST_CASE("[better-8] hooked passes leave memory flat (10,000 of them if GRAPNEL_TEST_LONG is set)") {
+TEST_CASE("[better-8] hooked passes leave memory flat (10,000 of them if GRAPNEL_TEST_LONG is set)" *
+          on_cpu_only("the CPU's memory is counted")) {
   const auto net = nn::resnet18({.num_classes = 10, .width = 8, .inplace = true});
   int calls = 0;
   for (const auto& [path, module] : net->named_modules()) register_all(*module, counting(calls));
@@ -74,7 +76,8 @@ TEST_CASE("module hooks: a hook may run a backward pass of its own through the s
   CHECK(x.grad().item() == 6);
 }
 
-TEST_CASE("module hooks: concurrent passes through one graph keep their gradients apart") {
+TEST_CASE("module hooks: concurrent passes through one graph keep their gradients apart" *
+          not_on_model("several threads")) {
   constexpr int kThreads = 4, kPasses = 200;
   Scale net("net", 2);
   std::atomic<int> calls = 0, wrong = 0;
@@ -87,7 +90,8 @@ TEST_CASE("module hooks: concurrent passes through one graph keep their gradient
   const Tensor y = net(x);
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t)
-    threads.emplace_back([&, t] {
+    threads.emplace_back([&, t, device = default_device()] {
+      const DefaultDevice here(device);
       for (int i = 0; i < kPasses; ++i) {
         const Tensor seed = Tensor::full({1}, t + 1);
         if (grad({y}, {x}, {seed}, {.retain_graph = true})[0].item() != 2 * (t + 1)) ++wrong;

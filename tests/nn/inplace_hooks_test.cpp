@@ -1,11 +1,11 @@
 // In-place operations on the inputs and outputs of hooked modules: every gradient must equal that of the same
 // computation without hooks and without in-place operations, and the hooks must see what they see there.
-#include <limits>
 
 #include "grapnel/engine/backward.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/random.h"
 #include "nn/small_modules.h"
+#include "support/device.h"
 
 using namespace grapnel;
 using namespace grapnel::testing;
@@ -42,11 +42,11 @@ struct Run {
   Mode mode;
   Tensor x = [] {
     Generator generator(1);
-    return Tensor::randn({2, 3, 4}, generator, DType::float64).set_requires_grad();
+    return Tensor::randn({2, 3, 4}, generator, finest_type()).set_requires_grad();
   }();
   Tensor weight = [] {
     Generator generator(2);
-    return Tensor::randn({2, 3, 4}, generator, DType::float64).set_requires_grad();
+    return Tensor::randn({2, 3, 4}, generator, finest_type()).set_requires_grad();
   }();
   Seen seen = {};
   std::vector<std::shared_ptr<Module>> modules = {};
@@ -82,7 +82,7 @@ void check_all_modes(const std::function<Tensor(Run&)>& f) {
     Run result{mode};
     const Tensor out = f(result);
     Generator generator(3);
-    const Tensor loss = sum(out * Tensor::randn(out.shape(), generator, DType::float64));
+    const Tensor loss = sum(out * Tensor::randn(out.shape(), generator, finest_type()));
     loss.backward();
     std::vector<double> values{loss.item()};
     append(values, {result.x.grad(), result.weight.grad()});
@@ -197,7 +197,7 @@ TEST_CASE(
     const auto result = run(mode);
     for (std::size_t i = 0; i < reference.first.size(); ++i) {
       // Four terms, each of three factors, summed in another order.
-      const double tolerance = 16 * std::numeric_limits<double>::epsilon();
+      const double tolerance = 16 * epsilon(finest_type());
       CHECK(result.first[i] == doctest::Approx(reference.first[i]).epsilon(tolerance));
       CHECK(result.second[i] == doctest::Approx(reference.second[i]).epsilon(tolerance));
     }

@@ -4,6 +4,7 @@
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/nn/layers.h"
 #include "nn/small_modules.h"
+#include "support/device.h"
 
 using namespace grapnel;
 using namespace grapnel::testing;
@@ -271,7 +272,7 @@ TEST_CASE("module modes: to() converts what is floating, keeps sharing and requi
   CHECK(dynamic_cast<nn::BatchNorm2d&>(net->at("1")).running_var.dtype() == DType::float64);
   CHECK(dynamic_cast<nn::BatchNorm2d&>(net->at("1")).num_batches_tracked.dtype() == DType::int64);
   CHECK(values_of(net->state_dict()) == before);
-  CHECK((*net)(Tensor::ones({1, 3, 5, 5}, DType::float64)).dtype() == DType::float64);
+  if (on_cpu()) CHECK((*net)(Tensor::ones({1, 3, 5, 5}, DType::float64)).dtype() == DType::float64);
   CHECK_THROWS_AS(net->to(DType::int64), TypeError);
 
   auto tied = std::make_shared<Open>("net");

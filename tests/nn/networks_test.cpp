@@ -11,6 +11,7 @@
 #include "grapnel/nn/models.h"
 #include "grapnel/nn/summary.h"
 #include "nn/small_modules.h"
+#include "support/device.h"
 
 using namespace grapnel;
 
@@ -47,7 +48,7 @@ TEST_CASE("networks: modules and state are torchvision's") {
   CHECK(default_generator().offset() == 0);
 }
 
-TEST_CASE("networks: summaries at 224 x 224") {
+TEST_CASE("networks: summaries at 224 x 224" * testing::not_on_model("minutes")) {
   struct Expected {
     const char* name;
     std::int64_t parameters, multiply_adds;
@@ -74,7 +75,8 @@ TEST_CASE("networks: summaries at 224 x 224") {
   }
 }
 
-TEST_CASE("networks: a summary lists calls in execution order and leaves the net as it was") {
+TEST_CASE("networks: a summary lists calls in execution order and leaves the net as it was" *
+          testing::not_on_model("minutes")) {
   auto net = nn::resnet18({.num_classes = 10, .width = 4});
   net->at("layer2").eval();
   std::vector<bool> modes;
@@ -117,7 +119,7 @@ TEST_CASE("networks: a layer that runs twice counts its parameters once") {
   CHECK(summary.multiply_adds == 72);
 }
 
-TEST_CASE("networks: options") {
+TEST_CASE("networks: options" * testing::not_on_model("minutes")) {
   auto net = nn::make_model("resnet34", {.num_classes = 7, .width = 4});
   CHECK(nn::num_classes_of("resnet34", net->state_dict()) == 7);
   CHECK(nn::width_of("resnet34", net->state_dict()) == 4);
@@ -130,7 +132,7 @@ TEST_CASE("networks: options") {
   CHECK(nn::resnet18({.width = 2, .inplace = true})->at("layer1.0.relu").settings() == "inplace=True");
 }
 
-TEST_CASE("networks: only with `inplace` is an activation overwritten") {
+TEST_CASE("networks: only with `inplace` is an activation overwritten" * testing::not_on_model("minutes")) {
   const auto overwritten = [](bool inplace) {
     auto net = nn::resnet18({.num_classes = 3, .width = 2, .inplace = inplace});
     std::vector<std::pair<Tensor, std::uint64_t>> outputs;
@@ -184,7 +186,7 @@ TEST_CASE("networks: starts are torchvision's") {
   CHECK(largest > 0.99 * bound);
 }
 
-TEST_CASE("networks: a gradient reaches every parameter") {
+TEST_CASE("networks: a gradient reaches every parameter" * testing::not_on_model("minutes")) {
   auto net = nn::resnet34({.num_classes = 3, .width = 2});
   const Tensor x = [] {
     Generator generator(4);

@@ -10,6 +10,7 @@
 #include "grapnel/nn/sgd.h"
 #include "nn/any_hook.h"
 #include "nn/scenario.h"
+#include "support/device.h"
 
 using namespace grapnel;
 using namespace grapnel::testing;
@@ -17,7 +18,7 @@ using nn::SGD;
 
 namespace {
 
-Tensor parameter(std::initializer_list<double> values, DType type = DType::float64) {
+Tensor parameter(std::initializer_list<double> values, DType type = finest_type()) {
   return Tensor::from<double>(values, {static_cast<std::int64_t>(values.size())})
       .to(type)
       .set_requires_grad();
@@ -31,12 +32,11 @@ const std::vector<nn::AdamOptions> kAdam{
 /// Ten steps with two groups, as make_optimizers.py makes them; the second rests in the second step.
 template <class Made, class Options>
 void check_trajectory(const std::string& name, const std::vector<Options>& options) {
-  for (const DType type : {DType::float32, DType::float64}) {
+  for (const DType type : float_types()) {
     const std::string section = name + (type == DType::float32 ? " float32" : " float64");
     CAPTURE(section);
     const Tensors parameters{parameter({0.5, -1}, type), parameter({2, 1.5, 0.25}, type)};
     Made optimizer({{{parameters[0]}, options[0]}, {{parameters[1]}, options[1]}});
-    const double eps = type == DType::float32 ? 0x1p-23 : 0x1p-52;
     const auto expected = scenario_lines("optimizers.txt", section);
     REQUIRE(expected.size() == 10);
     for (std::size_t step = 0; step < expected.size(); ++step) {
@@ -52,7 +52,7 @@ void check_trajectory(const std::string& name, const std::vector<Options>& optio
           double wanted = 0;
           line >> wanted;
           // Ten steps of some ten roundings, each of a value not above 3.
-          CHECK(std::abs(value - wanted) <= 32 * eps);
+          CHECK(std::abs(value - wanted) <= 32 * epsilon(type));
         }
     }
   }
@@ -104,9 +104,9 @@ TEST_CASE("Optimizer: a loaded state goes on with the same bits") {
   check_resumed<nn::AdamW>(kAdam);
 }
 
-TEST_CASE("Optimizer: a state that does not fit is refused as a whole") {
+TEST_CASE("Optimizer: a state that does not fit is refused as a whole" * on_cpu_only("float64")) {
   const Tensor p = parameter({1, 2}), q = parameter({1});
-  p.set_grad(Tensor::ones({2}, DType::float64));
+  p.set_grad(Tensor::ones({2}, p.dtype()));
   SGD optimizer({p, q}, {.lr = 0.5, .momentum = 0.9});
   optimizer.step();
   const nn::NamedTensors good = optimizer.state();
@@ -141,7 +141,8 @@ TEST_CASE("Optimizer: a state that does not fit is refused as a whole") {
   CHECK(optimizer.lr() == 0.5);
 }
 
-TEST_CASE("Optimizer: parameters of any strides, and any number of threads, step alike") {
+TEST_CASE("Optimizer: parameters of any strides, and any number of threads, step alike" *
+          on_cpu_only("threads of the CPU")) {
   Generator generator(3);
   const Tensor start = Tensor::randn({64, 32, 9, 11}, generator);
   const Tensor gradient = Tensor::randn({64, 32, 9, 11}, generator);

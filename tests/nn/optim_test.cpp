@@ -2,13 +2,13 @@
 // uses.
 #include "grapnel/nn/sgd.h"
 
-#include <limits>
 #include <sstream>
 
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/nn/adam.h"
 #include "nn/any_hook.h"
 #include "nn/scenario.h"
+#include "support/device.h"
 
 using namespace grapnel;
 using namespace grapnel::testing;
@@ -18,7 +18,9 @@ using nn::SGD;
 namespace {
 
 Tensor parameter(std::initializer_list<double> values) {
-  return Tensor::from<double>(values, {static_cast<std::int64_t>(values.size())}).set_requires_grad();
+  return Tensor::from<double>(values, {static_cast<std::int64_t>(values.size())})
+      .to(finest_type())
+      .set_requires_grad();
 }
 
 /// One with the gradient 1.
@@ -54,7 +56,7 @@ TEST_CASE("SGD: every combination of settings steps as PyTorch's") {
           double wanted = 0;
           line >> wanted;
           // Four steps of some ten roundings, each of a value not far above 1.
-          CHECK(value == doctest::Approx(wanted).epsilon(64 * std::numeric_limits<double>::epsilon()));
+          CHECK(value == doctest::Approx(wanted).epsilon(64 * epsilon(p.dtype())));
         }
     }
   }

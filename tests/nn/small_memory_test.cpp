@@ -12,6 +12,7 @@
 #include "grapnel/nn/models.h"
 #include "grapnel/nn/plan.h"
 #include "grapnel/nn/sgd.h"
+#include "support/device.h"
 
 // With sanitizers nothing is kept for later, so that they see every use of what was freed.
 #ifndef GRAPNEL_SANITIZED
@@ -52,7 +53,8 @@ void operator delete(void* block, std::size_t, std::align_val_t) noexcept {
 
 using namespace grapnel;
 
-TEST_CASE("inference asks for no memory after the second run") {
+TEST_CASE("inference asks for no memory after the second run" *
+          testing::on_cpu_only("the CPU's memory is counted")) {
   for (const char* model : {"resnet18", "resnet34", "vgg16"})
     for (const bool fused : {true, false}) {
       CAPTURE(model);
@@ -78,7 +80,8 @@ TEST_CASE("inference asks for no memory after the second run") {
     }
 }
 
-TEST_CASE("a plan asks for no memory from its first answer on") {
+TEST_CASE("a plan asks for no memory from its first answer on" *
+          testing::on_cpu_only("the CPU's memory is counted")) {
   Generator generator(3);
   const auto net = nn::make_model("resnet18", {.num_classes = 10, .width = 8});
   net->eval();
@@ -89,7 +92,8 @@ TEST_CASE("a plan asks for no memory from its first answer on") {
   CHECK(requests - before == 0);
 }
 
-TEST_CASE("a training step asks for no memory after the second one") {
+TEST_CASE("a training step asks for no memory after the second one" *
+          testing::on_cpu_only("the CPU's memory is counted")) {
   for (const char* model : {"resnet18", "resnet34", "vgg16"})
     for (const bool fused : {true, false}) {
       CAPTURE(model);

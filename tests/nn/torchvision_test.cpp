@@ -10,6 +10,7 @@
 #include "grapnel/engine/ops.h"
 #include "grapnel/nn/init.h"
 #include "grapnel/nn/models.h"
+#include "support/device.h"
 #include "support/golden.h"
 
 using namespace grapnel;
@@ -109,30 +110,30 @@ void check_large(const std::string& name) {
 
 }  // namespace
 
-TEST_CASE("torchvision: ResNet18 in evaluation") {
+TEST_CASE("torchvision: ResNet18 in evaluation" * testing::not_on_model("minutes")) {
   check_step("resnet18", "eval");
 }
-TEST_CASE("torchvision: ResNet18 in training") {
+TEST_CASE("torchvision: ResNet18 in training" * testing::not_on_model("minutes")) {
   check_step("resnet18", "train");
 }
-TEST_CASE("torchvision: ResNet18 on a 224x224 picture") {
+TEST_CASE("torchvision: ResNet18 on a 224x224 picture" * testing::not_on_model("minutes")) {
   check_large("resnet18");
 }
-TEST_CASE("torchvision: ResNet34 in evaluation") {
+TEST_CASE("torchvision: ResNet34 in evaluation" * testing::not_on_model("minutes")) {
   check_step("resnet34", "eval");
 }
-TEST_CASE("torchvision: ResNet34 in training") {
+TEST_CASE("torchvision: ResNet34 in training" * testing::not_on_model("minutes")) {
   check_step("resnet34", "train");
 }
-TEST_CASE("torchvision: ResNet34 on a 224x224 picture") {
+TEST_CASE("torchvision: ResNet34 on a 224x224 picture" * testing::not_on_model("minutes")) {
   check_large("resnet34");
 }
-TEST_CASE("torchvision: VGG16 in evaluation") {
+TEST_CASE("torchvision: VGG16 in evaluation" * testing::not_on_model("minutes")) {
   check_step("vgg16", "eval");
 }
-TEST_CASE("torchvision: VGG16 in training") {
+TEST_CASE("torchvision: VGG16 in training" * testing::not_on_model("minutes")) {
   check_step("vgg16", "train");
 }
-TEST_CASE("torchvision: VGG16 on a 224x224 picture") {
+TEST_CASE("torchvision: VGG16 on a 224x224 picture" * testing::not_on_model("minutes")) {
   check_large("vgg16");
 }

@@ -8,6 +8,7 @@
 #include "grapnel/nn/resnet.h"
 #include "grapnel/nn/sgd.h"
 #include "nn/scenario.h"
+#include "support/device.h"
 #include "support/golden.h"
 
 using namespace grapnel;
@@ -59,14 +60,14 @@ void check_training(const Run& run, DType type, double loss_error, double state_
 
 }  // namespace
 
-TEST_CASE("training: twenty steps of ResNet18 follow PyTorch") {
+TEST_CASE("training: twenty steps of ResNet18 follow PyTorch" * testing::not_on_model("minutes")) {
   check_training(kFull, DType::float32, 1e-4, 1e-3);
 }
 
-TEST_CASE("training: twenty steps of a narrow ResNet18 follow PyTorch") {
+TEST_CASE("training: twenty steps of a narrow ResNet18 follow PyTorch" * testing::not_on_model("minutes")) {
   check_training(kNarrow, DType::float32, 1e-4, 1e-3);
 }
 
-TEST_CASE("training: in float64 they are the same but for rounding") {
+TEST_CASE("training: in float64 they are the same but for rounding" * testing::on_cpu_only("float64")) {
   check_training(kNarrow, DType::float64, 1e-9, 1e-8);
 }

@@ -10,6 +10,7 @@
 #include "grapnel/engine/ops/conv2d_shape.h"
 #include "grapnel/nn/explain.h"
 #include "grapnel/nn/layers.h"
+#include "support/device.h"
 
 using namespace grapnel;
 
@@ -64,7 +65,8 @@ std::string message_of(const std::string& text) {
 
 }  // namespace
 
-TEST_CASE("tune: every convolution once, in every way that computes it, and the answer stays") {
+TEST_CASE("tune: every convolution once, in every way that computes it, and the answer stays" *
+          testing::on_cpu_only("devices have one way to compute a convolution")) {
   SmallNet net;
   const InferenceMode inference;
   const Tensor before = net(example());
@@ -93,7 +95,8 @@ TEST_CASE("tune: every convolution once, in every way that computes it, and the 
   CHECK(amax(abs(after - before)).item() < 1e-5);
 }
 
-TEST_CASE("tune: gradients, too, if asked") {
+TEST_CASE("tune: gradients, too, if asked" *
+          testing::on_cpu_only("devices have one way to compute a convolution")) {
   SmallNet net;
   const Forget tuned{tune(net, example(), true, 1)};
   REQUIRE(tuned.choices.size() == 9);
@@ -103,7 +106,8 @@ TEST_CASE("tune: gradients, too, if asked") {
   CHECK(variant(*net.first, {1, 16, 20, 20}, kernels::ConvPass::weight_grad) == tuned.choices[6].variant);
 }
 
-TEST_CASE("tune: a choice takes effect for its shape and pass only, and text gives it back") {
+TEST_CASE("tune: a choice takes effect for its shape and pass only, and text gives it back" *
+          testing::on_cpu_only("devices have one way to compute a convolution")) {
   SmallNet net;
   Forget tuned{tune(net, example(), false, 1)};
   const auto of_first = [&](std::int64_t size) {
@@ -118,7 +122,8 @@ TEST_CASE("tune: a choice takes effect for its shape and pass only, and text giv
   }
 }
 
-TEST_CASE("tune: a wrong text changes nothing and says which line") {
+TEST_CASE("tune: a wrong text changes nothing and says which line" *
+          testing::on_cpu_only("devices have one way to compute a convolution")) {
   SmallNet net;
   const Forget tuned{tune(net, example(), false, 1)};
   const std::string line = tuned.choices[0].convolution, now = tuned.choices[0].variant;
@@ -137,7 +142,8 @@ TEST_CASE("tune: a wrong text changes nothing and says which line") {
   CHECK(variant(*net.first, {1, 16, 20, 20}, kernels::ConvPass::forward) == other);
 }
 
-TEST_CASE("tune: no rounds, or a net that does not fit, is refused") {
+TEST_CASE("tune: no rounds, or a net that does not fit, is refused" *
+          testing::on_cpu_only("devices have one way to compute a convolution")) {
   SmallNet net;
   CHECK_THROWS_WITH_AS(tune(net, example(), false, 0), "tune: 0 rounds, expected 1 or more", Error);
   CHECK_THROWS_AS(tune(net, Tensor::zeros({1, 3, 8, 8})), ShapeError);

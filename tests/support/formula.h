@@ -32,9 +32,10 @@ constexpr std::uint32_t hash(std::uint32_t name, std::uint32_t index) {
   return h;
 }
 
-/// float32 values spread evenly over [shift - scale, shift + scale).
+/// On the default device, as all tensors here: float32 values spread evenly over [shift - scale, shift +
+/// scale).
 inline Tensor reals(std::string_view name, const Shape& shape, float scale = 1, float shift = 0) {
-  Tensor result = Tensor::empty(shape);
+  Tensor result = Tensor::empty(shape, DType::float32, MemoryFormat::contiguous, Device::cpu());
   float* out = result.data<float>();
   kernels::parallel_for(
       numel(shape), 1 << 16, [=, seed = name_hash(name)](std::int64_t begin, std::int64_t end) {
@@ -44,17 +45,17 @@ inline Tensor reals(std::string_view name, const Shape& shape, float scale = 1, 
           out[i] = static_cast<float>(unit * static_cast<double>(scale) + static_cast<double>(shift));
         }
       });
-  return result;
+  return result.to(default_device());
 }
 
 /// int64 values first, ..., first + limit - 1.
 inline Tensor integers(std::string_view name, const Shape& shape, std::uint32_t limit,
                        std::int64_t first = 0) {
-  Tensor result = Tensor::empty(shape, DType::int64);
+  Tensor result = Tensor::empty(shape, DType::int64, MemoryFormat::contiguous, Device::cpu());
   std::int64_t* out = result.data<std::int64_t>();
   for (std::int64_t i = 0; i < numel(shape); ++i)
     out[i] = first + hash(name_hash(name), static_cast<std::uint32_t>(i)) % limit;
-  return result;
+  return result.to(default_device());
 }
 
 /// The value of a parameter or buffer of a network.

@@ -188,7 +188,8 @@ Tensor GoldenInput::make(const std::string& name, DType type) const {
 
 Digest digest(const Tensor& tensor) {
   NoGrad guard;
-  const Tensor values = (tensor.dtype() == DType::float32 ? tensor : tensor.to(DType::float64)).contiguous();
+  const Tensor here = tensor.to(Device::cpu());
+  const Tensor values = (here.dtype() == DType::float32 ? here : here.to(DType::float64)).contiguous();
   Digest result;
   double squares = 0;
   // Signs as +-1 factors, one row of the table for each value of the hash's low byte: no branch in the loop.

@@ -6,6 +6,7 @@
 #include "grapnel/engine/backward.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/ops.h"
+#include "support/device.h"
 
 namespace grapnel::testing {
 namespace {
@@ -30,7 +31,21 @@ double weighted(const Function& f, const Tensors& inputs) {
 
 Tensor leaf(const Shape& shape, std::uint64_t seed, double low, double high) {
   Generator generator(seed);
-  return (Tensor::rand(shape, generator, DType::float64) * (high - low) + low).detach().set_requires_grad();
+  const Tensor values = Tensor::rand(shape, generator, DType::float64, Device::cpu()) * (high - low) + low;
+  return values.to(finest_type()).to(default_device()).detach().set_requires_grad();
+}
+
+Tensor distinct(const Shape& shape, std::uint64_t seed) {
+  const auto count = static_cast<std::size_t>(numel(shape));
+  std::vector<double> values(count);
+  for (std::size_t i = 0; i < count; ++i)
+    values[i] = (static_cast<double>(i) - static_cast<double>(count) / 2 + 0.3) * 0.1;
+  for (std::size_t i = count; i > 1; --i) std::swap(values[i - 1], values[Generator::bits_at(seed, i) % i]);
+  return Tensor::from<double>(values, shape).to(finest_type()).set_requires_grad();
+}
+
+Tensor nhwc(const Tensor& x) {
+  return x.detach().contiguous(MemoryFormat::channels_last).set_requires_grad();
 }
 
 std::string gradcheck(const Function& f, const Tensors& inputs) {
@@ -78,15 +93,16 @@ std::string gradgradcheck(const Function& f, const Tensors& inputs) {
   }
   Tensors with_v = inputs;
   with_v.push_back(weights_like(y, 7).set_requires_grad());
-  const Function gradient_of_f = [&f](const Tensors& all) {
+  const Function gradient_of_f = [&](const Tensors& all) {
     // Central differences run without a graph outside; the inner gradient needs one all the same.
     GradMode mode(true);
     const Tensors xs(all.begin(), all.end() - 1);
-    Tensors wanted;
-    Tensors local;
-    for (const Tensor& x : xs) {
-      local.push_back(x.requires_grad() || !is_floating(x.dtype()) ? x : x.detach().set_requires_grad());
-      if (local.back().requires_grad()) wanted.push_back(local.back());
+    Tensors wanted, local;
+    for (std::size_t i = 0; i < xs.size(); ++i) {
+      local.push_back(xs[i]);
+      if (!inputs[i].requires_grad()) continue;
+      if (!xs[i].requires_grad()) local.back() = xs[i].detach().set_requires_grad();
+      wanted.push_back(local.back());
     }
     const Tensor out = f(local);
     Tensor total = Tensor::zeros({}, DType::float64);

@@ -151,6 +151,8 @@ class Check(unittest.TestCase):
         self.tool("bin/cmake", "echo cmake \"$@\" >>cmake.log")
         self.tool("bin/compute-sanitizer", "shift 4; \"$@\"; echo ========= ERROR SUMMARY: 0 errors")
         self.tool("build/gpu/tests/test_cuda", "echo tests pass")
+        for suite in ("test_engine", "test_nn"):
+            self.tool(f"build/gpu/tests/{suite}", "echo tests on $GRAPNEL_TEST_DEVICE pass")
 
     def write(self, name, text):
         path = self.tree / name
@@ -180,7 +182,7 @@ class Check(unittest.TestCase):
     def test_parts(self):
         self.assertEqual(self.check("bench", "vgg16").stdout, "compared vgg16\n")
         self.assertEqual(self.check("bench").stdout, "compared resnet18\n")
-        self.assertEqual(self.check("test").stdout, "tests pass\n")
+        self.assertEqual(self.check("test").stdout, "tests pass\n" + 2 * "tests on cuda pass\n")
         ran = self.check("everything")
         self.assertEqual(ran.returncode, 2)
         self.assertIn("tools/gpu_check.sh bench [MODEL]", ran.stderr)
@@ -189,7 +191,7 @@ class Check(unittest.TestCase):
         self.tool("build/gpu/tests/test_cuda", "[ -n \"$2\" ] || [ \"${1%=*}\" = -tc ] || { echo 1 failed; exit 1; }")
         ran = self.check()
         self.assertEqual(ran.returncode, 1)
-        self.assertIn("1 failed\ngpu_check.sh: the tests fail, see build/gpu/logs/test.log\n", ran.stderr)
+        self.assertIn("1 failed\ngpu_check.sh: the tests fail, see build/gpu/logs\n", ran.stderr)
         self.assertIn("compared", ran.stdout)
 
     def test_launches_that_overlap_too_far(self):

@@ -163,7 +163,7 @@ TEST_CASE("a file that is missing or no file says so") {
   CHECK(contains(refusal_of(folder / ""), "is not a regular file"));
 }
 
-TEST_CASE("PNG keeps every pixel, grey or RGB; JPEG nearly") {
+TEST_CASE("PNG keeps every pixel, grey or RGB, JPEG nearly") {
   const TemporaryFolder folder;
   for (const int channels : {1, 3}) {
     const Image image = picture("written", 21, 34, channels);

@@ -46,7 +46,7 @@ Image gradient_picture(const Tensor& gradient, GradientPart part) {
     center(values);
   else
     scale_part(values, part);
-  return to_image(Tensor::from(std::span<const float>(values), {3, shape[2], shape[3]}));
+  return to_image(Tensor::from(std::span<const float>(values), {3, shape[2], shape[3]}, Device::cpu()));
 }
 
 }  // namespace grapnel::viz
