@@ -43,7 +43,6 @@ TEST_CASE("VGG16, a training step in every precision") {
   const auto net = [] { return model("vgg16", 1); };
   for (const Precision precision : kPrecisions) check_step({net, {1, 3, 32, 32}, 16, true}, precision);
 }
-#endif
 
 TEST_CASE("training steps follow the CPU's: running statistics, SGD, AdamW") {
   NEEDS_DEVICE();
@@ -75,3 +74,4 @@ TEST_CASE("training steps follow the CPU's: running statistics, SGD, AdamW") {
     CHECK(distance(run(DType::float32, kCuda, adam), run(DType::float64, Device::cpu(), adam)) < 1e-6);
   }
 }
+#endif
