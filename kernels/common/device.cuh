@@ -198,9 +198,10 @@ struct BFloat16 {
 };
 
 /// Four 8x8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8. Of each, a lane gets row
-/// lane / 4, elements 2 (lane % 4) and the next; transposed, of column lane / 4.
-template <bool transposed>
-GRAPNEL_DEVICE std::array<std::uint32_t, 4> load_matrices(Shared<BFloat16> row) {
+/// lane / 4, elements 2 (lane % 4) and the next, which may be one of 32 bits; transposed, of column lane / 4.
+template <bool transposed, class T>
+GRAPNEL_DEVICE std::array<std::uint32_t, 4> load_matrices(Shared<T> row) {
+  static_assert(sizeof(T) == 2 || !transposed);
   std::uint32_t a, b, c, d;
   if constexpr (transposed) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"

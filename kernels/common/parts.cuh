@@ -10,7 +10,12 @@
 
 namespace grapnel::kernels {
 
-/// How tensor cores multiply: the elements they take, and in how many parts a float becomes such elements.
+/// How operands are multiplied: the elements that are, and in how many parts a float becomes such elements.
+/// Floats by FMAs, else by tensor cores.
+struct AsFloats {
+  using Element = float;
+  static constexpr int kParts = 1;
+};
 struct AsTf32 {
   using Element = float;
   static constexpr int kParts = 1;
@@ -42,6 +47,12 @@ GRAPNEL_DEVICE std::uint32_t rounded(float value) {
   return value != value ? bits | 0x400000u : bits + ((1u << (dropped - 1)) - 1) + (bits >> dropped & 1u);
 }
 
+/// The bits of a float, of which tensor cores drop the lower 13, so that they see the nearest TF32. Ties go
+/// away from zero, which takes three instructions in place of five.
+GRAPNEL_DEVICE std::uint32_t nearest_tf32(std::uint32_t bits) {
+  return (bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x400000u : bits + 0x1000u;
+}
+
 GRAPNEL_DEVICE float float_of(float value) {
   return value;
 }
@@ -52,10 +63,14 @@ GRAPNEL_DEVICE float float_of(device::BFloat16 value) {
   return result;
 }
 
-/// What becomes of an operand's element: floats stay, and are rounded to TF32 on their way to shared memory.
+/// What becomes of an operand's element.
 template <class Way>
 GRAPNEL_DEVICE std::array<ElementOf<Way>, Way::kParts> parts_of(float value) {
-  if constexpr (std::is_same_v<Way, AsTf32>) {
+  if constexpr (std::is_same_v<Way, AsFloats>) {
+    return {value};
+  } else if constexpr (std::is_same_v<Way, AsTf32>) {
+    const std::uint32_t bits = rounded<13>(value) & ~0x1fffu;
+    memcpy(&value, &bits, sizeof value);
     return {value};
   } else if constexpr (Way::kParts == 1) {
     return {device::BFloat16{static_cast<std::uint16_t>(rounded<16>(value) >> 16)}};

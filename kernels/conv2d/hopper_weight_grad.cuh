@@ -69,7 +69,7 @@ void weight_grad_of_operands(const Conv2d& conv, float* dw, const ElementOf<Way>
       [&](int width) {
         return TapSpans<Way>{columns, p, padded, taps * padded, width};
       },
-      StoreTaps{dw, p.c, taps, padded});
+      StoreTaps{dw, p.k, p.c, taps, padded});
 }
 
 /// x and dy may already be there as operands.
@@ -79,7 +79,7 @@ void weight_grad_on_hopper(const Conv2d& p, float* dw, const float* x, const flo
   const auto with = [&](const float* data, const ElementOf<Way>* operand, std::int64_t pixels,
                         std::int64_t channels, const auto& use) {
     operand ? use(operand, channels)
-            : with_operand<Way>("conv2d_weight_grad", data, pixels, channels, channels, use);
+            : with_operand<Way>("conv2d_weight_grad", {data, pixels, channels, channels, 1}, use);
   };
   with(x, x_operand, p.n * p.h * p.w, p.c, [&](const ElementOf<Way>* left, std::int64_t) {
     with(dy, dy_operand, p.n * p.oh * p.ow, p.k, [&](const ElementOf<Way>* right, std::int64_t) {

@@ -11,23 +11,10 @@
 #include <limits>
 
 #include "grapnel/kernels/common/hopper.cuh"
-#include "grapnel/kernels/common/parts.cuh"
-#include "grapnel/kernels/gemm/multiply.cuh"
+#include "grapnel/kernels/gemm/operands.cuh"
+#include "grapnel/kernels/gemm/tiled.cuh"
 
 namespace grapnel::kernels {
-
-/// Calls use.operator()<way>().
-template <class Use>
-void as_precision_says(Precision precision, const Use& use) {
-  switch (precision) {
-    case Precision::fp32:
-      return use.template operator()<AsFp32>();
-    case Precision::tf32:
-      return use.template operator()<AsTf32>();
-    case Precision::bf16:
-      return use.template operator()<AsBf16>();
-  }
-}
 
 /// A step is 128 bytes of k: 32 floats, multiplied as TF32, or 64 BFloat16.
 template <class Way>
@@ -70,37 +57,6 @@ struct MatrixRows {
     device::load_tile(to, map, std::array{step * kHopperDepth<Way>, row, part}, full);
   }
 };
-
-/// to (parts, rows, columns), dense, = from, whose rows lie `pitch` apart; `width` elements a thread.
-template <class Way, int width>
-GRAPNEL_KERNEL(kBlockThreads)
-copy_operand_kernel(std::int64_t pieces, std::int64_t columns, std::int64_t pitch,
-                    device::Global<ElementOf<Way>> to, device::Global<const float> from) {
-  const std::int64_t i = element() * width;
-  if (i >= pieces * width) return;
-  store_parts<Way, width>(to, i, pieces * width,
-                          device::load_vector<width>(from, i / columns * pitch + i % columns));
-}
-
-/// Calls use(operand, pitch) with rows as tensor maps can fetch them: at multiples of 16 bytes, and all rows
-/// of one part behind those of the other. Floats that lie so are used where they are; a copy lasts until what
-/// `use` launched has ended. columns is a multiple of 16 bytes.
-template <class Way, class Use>
-void with_operand(const char* name, const float* data, std::int64_t rows, std::int64_t columns,
-                  std::int64_t pitch, const Use& use) {
-  using Element = ElementOf<Way>;
-  const bool aligned = aligned_for_four({data}) && pitch % 4 == 0;
-  if constexpr (std::is_same_v<Element, float>)
-    if (aligned) return use(data, pitch);
-  const device::Workspace copy(static_cast<std::size_t>(Way::kParts * rows * columns) * sizeof(Element));
-  Element* to = copy.of<Element>();
-  if (aligned)
-    launch_each(name, rows * columns / 4, copy_operand_kernel<Way, 4>, rows * columns / 4, columns, pitch, to,
-                data);
-  else
-    launch_each(name, rows * columns, copy_operand_kernel<Way, 1>, rows * columns, columns, pitch, to, data);
-  use(static_cast<const Element*>(to), columns);
-}
 
 /// `rows` rows of `columns` elements, `pitch` apart and aligned as with_operand gives them; `together` of
 /// them are fetched at once.
