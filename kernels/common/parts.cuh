@@ -47,20 +47,22 @@ GRAPNEL_DEVICE std::uint32_t rounded(float value) {
   return value != value ? bits | 0x400000u : bits + ((1u << (dropped - 1)) - 1) + (bits >> dropped & 1u);
 }
 
-/// The bits of a float, of which tensor cores drop the lower 13, so that they see the nearest TF32. Ties go
-/// away from zero, which takes three instructions in place of five.
-GRAPNEL_DEVICE std::uint32_t nearest_tf32(std::uint32_t bits) {
-  return (bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x400000u : bits + 0x1000u;
+/// Bits of which tensor cores drop the lower 13, so that they see the nearest TF32. Ties go away from zero,
+/// which takes three instructions in place of five.
+GRAPNEL_DEVICE std::uint32_t nearest_tf32(float value) {
+  return value != value ? bits_of(value) | 0x400000u : bits_of(value) + 0x1000u;
 }
 
+GRAPNEL_DEVICE float float_of(std::uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
 GRAPNEL_DEVICE float float_of(float value) {
   return value;
 }
 GRAPNEL_DEVICE float float_of(device::BFloat16 value) {
-  const std::uint32_t bits = static_cast<std::uint32_t>(value.bits) << 16;
-  float result;
-  memcpy(&result, &bits, sizeof result);
-  return result;
+  return float_of(static_cast<std::uint32_t>(value.bits) << 16);
 }
 
 /// What becomes of an operand's element.
@@ -69,9 +71,7 @@ GRAPNEL_DEVICE std::array<ElementOf<Way>, Way::kParts> parts_of(float value) {
   if constexpr (std::is_same_v<Way, AsFloats>) {
     return {value};
   } else if constexpr (std::is_same_v<Way, AsTf32>) {
-    const std::uint32_t bits = rounded<13>(value) & ~0x1fffu;
-    memcpy(&value, &bits, sizeof value);
-    return {value};
+    return {float_of(rounded<13>(value) & ~0x1fffu)};
   } else if constexpr (Way::kParts == 1) {
     return {device::BFloat16{static_cast<std::uint16_t>(rounded<16>(value) >> 16)}};
   } else {

@@ -17,13 +17,17 @@ struct Patches {
   static constexpr bool kAlongK = along_k, kRounded = false;
   static constexpr int kWidth = width;
   using Element = T;
-  /// What a pixel of y, or a tap's channel, adds to where an element lies.
-  struct Share {
-    std::int64_t at;
-    int h, w;  // beyond all pictures: nothing lies there
+  /// A pixel of y: where its first tap reads, the first channel; outside of all pictures if there is none.
+  struct Corner {
+    const T* from;
+    int h, w;
   };
-  using Row = Share;
-  using Place = Share;
+  /// A tap's channel: how far from there it lies.
+  struct Reach {
+    int elements, h, w;
+  };
+  using Row = std::conditional_t<along_k, Corner, Reach>;
+  using Place = std::conditional_t<along_k, Reach, Corner>;
 
   const T* data;
   ConvShape p;
@@ -31,27 +35,42 @@ struct Patches {
   int pixel;         // elements from one to the next
 
   GRAPNEL_DEVICE void enter(int group) { data += group * channels; }
-  GRAPNEL_DEVICE Row row(int i) const { return along_k ? of_pixel(i) : of_tap(i); }
-  GRAPNEL_DEVICE Place place(int k) const { return along_k ? of_tap(k) : of_pixel(k); }
+  GRAPNEL_DEVICE Row row(int i) const {
+    if constexpr (along_k)
+      return corner(i);
+    else
+      return reach(i);
+  }
+  GRAPNEL_DEVICE Place place(int k) const {
+    if constexpr (along_k)
+      return reach(k);
+    else
+      return corner(k);
+  }
+  GRAPNEL_DEVICE bool holds(const Row& row, const Place& place) const {
+    return static_cast<unsigned>(row.h + place.h) < static_cast<unsigned>(p.h) &&
+           static_cast<unsigned>(row.w + place.w) < static_cast<unsigned>(p.w);
+  }
   GRAPNEL_DEVICE const T* at(const Row& row, const Place& place) const {
-    const int h = row.h + place.h, w = row.w + place.w;
-    return h >= 0 && h < p.h && w >= 0 && w < p.w ? data + (row.at + place.at) : nullptr;
+    if constexpr (along_k)
+      return row.from + place.elements;
+    else
+      return place.from + row.elements;
   }
 
  private:
-  static constexpr Share kNowhere{0, -(1 << 30), 0};
+  static constexpr int kNowhere = -(1 << 30);
 
-  GRAPNEL_DEVICE Share of_pixel(int i) const {
-    if (i >= p.n * p.oh * p.ow) return kNowhere;
+  GRAPNEL_DEVICE Corner corner(int i) const {
     const Pixel y = pixel_of(i, p.oh, p.ow);
     const int h = y.h * p.stride_h - p.pad_h, w = y.w * p.stride_w - p.pad_w;
-    return {((static_cast<std::int64_t>(y.n) * p.h + h) * p.w + w) * pixel, h, w};
+    return {data + ((static_cast<std::int64_t>(y.n) * p.h + h) * p.w + w) * pixel,
+            i < p.n * p.oh * p.ow ? h : kNowhere, w};
   }
-  GRAPNEL_DEVICE Share of_tap(int i) const {
-    if (i >= p.r * p.s * channels) return kNowhere;
+  GRAPNEL_DEVICE Reach reach(int i) const {
     const Tap tap = tap_of(i, p.s, channels);
     const int h = tap.r * p.dil_h, w = tap.s * p.dil_w;
-    return {(static_cast<std::int64_t>(h) * p.w + w) * pixel + tap.channel, h, w};
+    return {(h * p.w + w) * pixel + tap.channel, i < p.r * p.s * channels ? h : kNowhere, w};
   }
 };
 

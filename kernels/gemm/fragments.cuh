@@ -16,60 +16,79 @@ namespace grapnel::kernels {
 template <class T, int rows, bool along_k, bool rounded>
 struct FragmentTile {
   static constexpr bool kAlongK = along_k, kRounds = std::is_same_v<T, float> && !rounded;
-  static constexpr int kRows = rows, kDepth = 64 / static_cast<int>(sizeof(T)), kElements = rows * kDepth;
-
-  GRAPNEL_DEVICE static int at(int row, int k) {
-    return along_k ? row * kDepth + piece(k, row / 2 % 4)
-                   : k * rows + piece(row, kTransposed ? k % 8 : 2 * (k % 4));
-  }
-  GRAPNEL_DEVICE static int line(int i) { return i; }
-
+  static constexpr int kRows = rows, kDepth = 64 / static_cast<int>(sizeof(T)), kElements = rows * kDepth,
+                       kPiece = 16 / static_cast<int>(sizeof(T));
   /// Whether fragments are made by ldmatrix, transposed if need be: only of 16 bits where rows lie side by
   /// side. Else a lane reads four neighbouring rows.
   static constexpr bool kTransposed = !along_k && sizeof(T) == 2, kByMatrices = along_k || kTransposed;
 
+  GRAPNEL_DEVICE static constexpr int at(int row, int k) {
+    return along_k ? row * kDepth + moved(k, row / 2 % 4)
+                   : k * rows + moved(row, kTransposed ? k % 8 : 2 * (k % 4));
+  }
+  GRAPNEL_DEVICE static constexpr int line(int i) { return i; }
+
  private:
-  static constexpr int kPiece = 16 / static_cast<int>(sizeof(T));
-  GRAPNEL_DEVICE static int piece(int i, int change) { return (i / kPiece ^ change) * kPiece + i % kPiece; }
+  GRAPNEL_DEVICE static constexpr int moved(int i, int change) {
+    return (i / kPiece ^ change) * kPiece + i % kPiece;
+  }
 };
 
-/// Fragments of `rows` rows of an operand's tile by 32 bytes of k: of 16 rows each four registers, as
-/// device.cuh says of A. Of B's columns the first and third are one fragment, the others a second.
-template <class Tile, class T, int rows>
-struct LaneFragments {
+/// What a lane takes of an operand's tile: fragments of `rows` rows by 32 bytes of k, of 16 rows in four
+/// registers each, in the order that device.cuh says of A, or as two of B behind each other.
+template <class Tile, class T, int rows, bool of_b>
+class LaneFragments {
+ public:
   using Registers = std::array<std::uint32_t, 4>;
 
-  /// Which row register 0 or 1 of fragment i holds for a group of lanes.
+  /// `first`: row of the tile.
+  GRAPNEL_DEVICE explicit LaneFragments(int first) {
+    const int lane = static_cast<int>(device::lane());
+    // Four matrices: of A rows 0 to 7 and 8 to 15 at the first 16 bytes of k, then at the others; of B
+    // columns 0 to 7 at the first and the others, then 8 to 15.
+    const int matrix = lane / 8, line = lane % 8, down = of_b ? matrix / 2 : matrix % 2,
+              further = (of_b ? matrix % 2 : matrix / 2) * Tile::kPiece;
+    for (int i = 0; i < kStarts; ++i)
+      starts_[i] = Tile::kAlongK       ? Tile::at(first + 8 * down + line, i * kHalf + further)
+                   : Tile::kTransposed ? Tile::at(first + 16 * i + 8 * down, further + line)
+                                       : Tile::at(first + lane / 4 * 4, lane % 4);
+  }
+
+  /// Which row the first or second register of a fragment of B, or of a pair of A's, holds for a group of
+  /// lanes.
   GRAPNEL_DEVICE static int row(int i, int half, int group) {
     return Tile::kByMatrices ? 16 * i + 8 * half + group : i / 2 * 32 + 4 * group + i % 2 * 2 + half;
   }
 
-  GRAPNEL_DEVICE static void load(Registers (&to)[rows / 16], device::Shared<T> tile, int first, int k) {
-    const int lane = static_cast<int>(device::lane());
-    if constexpr (Tile::kByMatrices) {
-      // Matrices: rows 0 to 7 and 8 to 15 at the first 16 bytes of k, then at the others.
-      const int matrix = lane / 8, line = lane % 8, further = matrix / 2 * 16 / static_cast<int>(sizeof(T));
-      GRAPNEL_UNROLL
-      for (int i = 0; i < rows / 16; ++i) {
-        const int row = first + 16 * i + matrix % 2 * 8;
+  /// The step's first 32 bytes of k, or the others.
+  GRAPNEL_DEVICE void load(Registers (&to)[rows / 16], device::Shared<T> tile, int k) const {
+    GRAPNEL_UNROLL
+    for (int i = 0; i < rows / 16; ++i) {
+      if constexpr (Tile::kByMatrices) {
         to[i] = device::load_matrices<Tile::kTransposed>(
-            tile + (Tile::kAlongK ? Tile::at(row + line, k + further) : Tile::at(row, k + further + line)));
-      }
-    } else {
-      GRAPNEL_UNROLL
-      for (int i = 0; i < rows / 16; i += 2) GRAPNEL_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        const auto four =
-            device::load_vector<4>(tile, Tile::at(first + i * 16 + lane / 4 * 4, k + lane % 4 + 4 * half));
+            tile + (Tile::kAlongK ? starts_[k] + Tile::at(16 * i, 0) : starts_[i] + Tile::at(0, k * kHalf)));
+      } else if (i % 2 == 0) {
         GRAPNEL_UNROLL
-        for (int e = 0; e < 4; ++e)
-          to[i + e / 2][static_cast<std::size_t>(e % 2 + 2 * half)] = bits_of(four[e]);
+        for (int half = 0; half < 2; ++half) {
+          const auto four =
+              device::load_vector<4>(tile, starts_[0] + 16 * i + Tile::at(0, k * kHalf + 4 * half));
+          GRAPNEL_UNROLL
+          for (int e = 0; e < 4; ++e)
+            to[i + e / 2][static_cast<std::size_t>(of_b ? e % 2 * 2 + half : e % 2 + half * 2)] =
+                bits_of(four[e]);
+        }
       }
     }
     if constexpr (Tile::kRounds) GRAPNEL_UNROLL
     for (int i = 0; i < rows / 16; ++i) GRAPNEL_UNROLL
-    for (std::uint32_t& bits : to[i]) bits = nearest_tf32(bits);
+    for (std::uint32_t& bits : to[i]) bits = nearest_tf32(float_of(bits));
   }
+
+ private:
+  static constexpr int kHalf = Tile::kDepth / 2;  // the k of 32 bytes
+  /// Places that are constant distances from others: of each half of a step, of each 16 rows, or all.
+  static constexpr int kStarts = Tile::kAlongK ? 2 : Tile::kTransposed ? rows / 16 : 1;
+  int starts_[kStarts];
 };
 
 template <class Way, int m, int n>
@@ -77,8 +96,9 @@ class MultiplyFragments {
  public:
   using Element = ElementOf<Way>;
   static constexpr int kM = m, kN = n, kDepth = 64 / static_cast<int>(sizeof(Element)), kThreads = 128;
-  /// As many as registers allow: a warp's 64 x 64 sums take 128 a lane; smaller tiles fold theirs.
-  static constexpr int kBlocks = kM * kN > 128 * 64 ? 2 : kM* kN > 64 * 64 ? 3 : 4;
+  /// As many as registers allow: a warp's 64 x 64 sums take 128 a lane.
+  static constexpr int kBlocks = m == 128 && n == 128 ? 2 : 3;
+  static constexpr bool kFolds = m == 64;
   template <int rows, class Source>
   using Tile = FragmentTile<Element, rows, Source::kAlongK, Source::kRounded>;
 
@@ -90,17 +110,19 @@ class MultiplyFragments {
 
   template <class TileA, class TileB>
   GRAPNEL_DEVICE void step(device::Shared<Element> a, device::Shared<Element> b) {
+    const Rows<TileA> rows(row_);
+    const Columns<TileB> columns(column_);
     GRAPNEL_UNROLL
-    for (int k = 0; k < kDepth; k += kDepth / 2) {
+    for (int k = 0; k < 2; ++k) {
       std::array<std::uint32_t, 4> left[kRows / 16], right[kColumns / 16];
-      Rows<TileA>::load(left, a, row_, k);
-      Columns<TileB>::load(right, b, column_, k);
+      rows.load(left, a, k);
+      columns.load(right, b, k);
       GRAPNEL_UNROLL
       for (int i = 0; i < kRows / 16; ++i) GRAPNEL_UNROLL
       for (int j = 0; j < kColumns / 8; ++j) {
         const auto& two = right[j / 2];
-        const auto half = static_cast<std::size_t>(j % 2);
-        sums.now[i][j] = multiply(left[i], {two[half], two[half + 2]}, sums.now[i][j]);
+        const auto half = static_cast<std::size_t>(j % 2 * 2);
+        sums.now[i][j] = multiply(left[i], {two[half], two[half + 1]}, sums.now[i][j]);
       }
     }
   }
@@ -131,9 +153,9 @@ class MultiplyFragments {
  private:
   static constexpr int kRows = kM / 2, kColumns = kN / 2;  // of a warp
   template <class TileA>
-  using Rows = LaneFragments<TileA, Element, kRows>;
+  using Rows = LaneFragments<TileA, Element, kRows, false>;
   template <class TileB>
-  using Columns = LaneFragments<TileB, Element, kColumns>;
+  using Columns = LaneFragments<TileB, Element, kColumns, true>;
 
   GRAPNEL_DEVICE static std::array<float, 4> multiply(const std::array<std::uint32_t, 4>& a,
                                                       const std::array<std::uint32_t, 2>& b,
@@ -147,7 +169,7 @@ class MultiplyFragments {
   int row_, column_;
 
  public:
-  Sums<kRows / 16, kColumns / 8, (kM * kN <= 128 * 64)> sums;
+  Sums<kRows / 16, kColumns / 8, kFolds> sums;
 };
 
 /// What ends first if 128 multiprocessors each make their blocks at the same time, by the model in
@@ -165,7 +187,7 @@ FragmentTiling fragment_tiling(const ProductSizes& s) {
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
   for (const auto& [m, n, step] : {std::array{128, 128, 8}, {128, 64, 5}, {64, 64, 3}}) {
     const std::int64_t tiles = std::int64_t{tiles_for(s.m, m)} * tiles_for(s.n, n) * s.groups;
-    const int fewest = std::min(m * n > 128 * 64 ? tiles_for(s.k, kMostTerms) : 1, most);
+    const int fewest = m * n > 64 * 64 ? std::min(tiles_for(s.k, kMostTerms), most) : 1;
     for (int splits = std::max(fewest, 1); splits <= most; ++splits) {
       const std::int64_t blocks = tiles * splits, each = (blocks + 127) / 128;
       const std::int64_t work = std::max<std::int64_t>(2 * each, 3) * (tiles_for(steps, splits) + 1) * step,

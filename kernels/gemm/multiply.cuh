@@ -13,7 +13,9 @@ struct PaddedTile {
   static constexpr int kRows = rows, kDepth = 16;
   static constexpr int kPitch = along_k ? kDepth + 4 : rows + 8;
   static constexpr int kElements = along_k ? rows * kPitch : kDepth * kPitch;
-  GRAPNEL_DEVICE static int at(int row, int k) { return along_k ? row * kPitch + k : k * kPitch + row; }
+  GRAPNEL_DEVICE static constexpr int at(int row, int k) {
+    return along_k ? row * kPitch + k : k * kPitch + row;
+  }
   /// Rows r and r + 4 lie half the banks apart; they are written together.
   GRAPNEL_DEVICE static int line(int i) { return i / 8 * 8 + i % 2 * 4 + i / 2 % 4; }
 };

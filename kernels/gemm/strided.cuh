@@ -12,8 +12,11 @@ struct Strided {
   static constexpr bool kAlongK = along_k, kRounded = rounded;
   static constexpr int kWidth = width;
   using Element = T;
-  using Row = const T*;
-  using Place = int;
+  struct Row {
+    const T* from;
+    bool inside;
+  };
+  using Place = std::conditional_t<along_k && (width > 1), int, std::int64_t>;
 
   const T* data;
   std::int64_t row_stride, k_stride;
@@ -22,12 +25,16 @@ struct Strided {
 
   GRAPNEL_DEVICE void enter(int group) { data += group * group_stride; }
   GRAPNEL_DEVICE Row row(int i) const {
-    return i < rows ? data + i * (!along_k && width > 1 ? 1 : row_stride) : nullptr;
+    return {data + i * (!along_k && width > 1 ? 1 : row_stride), i < rows};
   }
-  GRAPNEL_DEVICE Place place(int k) const { return k; }
-  GRAPNEL_DEVICE const T* at(Row from, Place k) const {
-    return from ? from + k * (along_k && width > 1 ? 1 : k_stride) : nullptr;
+  GRAPNEL_DEVICE Place place(int k) const {
+    if constexpr (along_k && width > 1)
+      return k;
+    else
+      return k * k_stride;
   }
+  GRAPNEL_DEVICE bool holds(const Row& row, Place) const { return row.inside; }
+  GRAPNEL_DEVICE const T* at(const Row& row, Place place) const { return row.from + place; }
 };
 
 struct StoreSum {

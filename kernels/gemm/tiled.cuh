@@ -19,49 +19,50 @@ inline constexpr int kStepsTogether = 8;
 /// Terms that a block adds up at most.
 inline constexpr int kMostTerms = 8192;
 
-/// One thread's share of the copies. A Source has
+/// One thread's share of the copies: at one depth of the step, some pieces of the rows. A Source has
 ///   Element, kAlongK, kWidth      the order of its memory, and how many elements are copied together
 ///   void enter(int group)         goes on to a group's matrix
 ///   Row row(int i), Place place(int k)    what there is to know of row i and of depth k
-///   const Element* at(Row, Place) the first of kWidth elements; null where they are 0
-///   const Element* data           any valid address
+///   bool holds(Row, Place)        whether there is such an element; else it is 0
+///   const Element* at(Row, Place) the first of kWidth
 template <class Tile, class Source, int kThreads>
 class Feeder {
  public:
   using Element = typename Source::Element;
 
   GRAPNEL_DEVICE Feeder(const Source& source, int first_row) : source_(source) {
-    for (int i = 0; i < kKept; ++i) rows_[i] = source.row(first_row + row_of(i));
+    const int t = static_cast<int>(device::thread().x), line = t / kLine;
+    depth_ = Source::kAlongK ? t % kLine * kWidth : line;
+    for (int i = 0; i < kShare; ++i) {
+      // Lines next to each other are written together, so they take turns in where they begin.
+      const int row = Source::kAlongK ? Tile::line(line) + i * kTogether
+                                      : (t % kLine + (kShare > 1 ? i ^ line % 2 : 0) * kLine) * kWidth;
+      rows_[i] = source.row(first_row + row);
+      if (i < kStarts) starts_[i] = Tile::at(row, depth_);
+    }
   }
 
   GRAPNEL_DEVICE void start(device::Shared<Element> tile, int k, int end) const {
-    typename Source::Place place{};
+    const auto place = source_.place(k + depth_);
+    const bool inside = k + depth_ < end;
     GRAPNEL_UNROLL
-    for (int i = 0; i < kShare; ++i) {
-      const int depth = depth_of(i);
-      if (i == 0 || !Source::kAlongK) place = source_.place(k + depth);
-      const Element* from = k + depth < end ? source_.at(rows_[i % kKept], place) : nullptr;
-      device::copy_async<Source::kWidth>(tile + Tile::at(row_of(i), depth), from ? from : source_.data,
-                                         from == nullptr);
-    }
+    for (int i = 0; i < kShare; ++i)
+      device::copy_async<Source::kWidth>(
+          tile + (Source::kAlongK ? starts_[0] + Tile::at(i * kTogether, 0) : starts_[i % kStarts]),
+          source_.at(rows_[i], place), !(inside && source_.holds(rows_[i], place)));
   }
 
  private:
   static constexpr int kWidth = Source::kWidth,
-                       kLine = (Source::kAlongK ? Tile::kDepth : Tile::kRows) / kWidth,
+                       kLine = Source::kAlongK ? Tile::kDepth / kWidth : kThreads / Tile::kDepth,
                        kTogether = kThreads / kLine, kShare = Tile::kRows * Tile::kDepth / kWidth / kThreads,
-                       kKept = Source::kAlongK ? kShare : 1;  // along rows, a thread has one row only
+                       kStarts = Source::kAlongK ? 1 : kShare;
   static_assert(kThreads % kLine == 0 && kShare * kThreads * kWidth == Tile::kRows * Tile::kDepth);
-
-  GRAPNEL_DEVICE static int line(int i) {
-    return static_cast<int>(device::thread().x) / kLine + i * kTogether;
-  }
-  GRAPNEL_DEVICE static int place_in_line() { return static_cast<int>(device::thread().x) % kLine * kWidth; }
-  GRAPNEL_DEVICE static int row_of(int i) { return Source::kAlongK ? Tile::line(line(i)) : place_in_line(); }
-  GRAPNEL_DEVICE static int depth_of(int i) { return Source::kAlongK ? place_in_line() : line(i); }
+  static_assert(kTogether % 8 == 0 && (kShare == 1 || kShare % 2 == 0));  // Tile::at repeats after 8 rows
 
   Source source_;
-  typename Source::Row rows_[kKept];
+  int depth_, starts_[kStarts];
+  typename Source::Row rows_[kShare];
 };
 
 /// Tiles are counted along m first, then n, then splits, then groups: all in one dimension of the grid, as
@@ -115,7 +116,8 @@ GRAPNEL_DEVICE void deliver_tile(const ProductSizes& s, int slice, int first_row
 
 /// What a block has in shared memory: stages of A's tile, then B's; in the end rows of sums. A Multiply has
 ///   Element, kM, kN, kDepth, kThreads, kBlocks   what it multiplies, the tile, a step, the launch
-///   Tile<rows, Source>            an operand's stage: kRows, kDepth, kElements, at(row, k), line(i)
+///   Tile<rows, Source>            an operand's stage: kRows, kDepth, kElements, at(row, k); along k, which
+///                                 row is copied as the i-th, line(i)
 ///   void step<TileA, TileB>(a, b) adds a stage's products to `sums`
 ///   void leave<TileA, TileB>(to, pitch, first)   stores sums of rows first to first + kRowsLeft
 template <class Multiply, class A, class B>

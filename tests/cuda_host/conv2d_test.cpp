@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <limits>
+#include <string_view>
 
 #include "cuda_host/convolutions.h"
 #include "grapnel/kernels/accelerator.h"
@@ -56,18 +57,22 @@ TEST_CASE("conv2d: all passes of all shapes, of numbers that are exact in TF32 a
 
 TEST_CASE("conv2d: weights that lie channels last") {
   const Conv2d p = shape_of(1, 6, 5, 6, 8, {3, 1, 1, 1, 2});
-  check_same(run(p, data_for(p), 0, true), expected_of(p, data_for(p), 0, true));
+  in_every_precision(
+      [&](Precision) { check_same(run(p, data_for(p), 0, true), expected_of(p, data_for(p), 0, true)); });
 }
 
-TEST_CASE("conv2d: each part of an epilogue, and all") {
-  const Conv2d p = shape_of(2, 4, 2, 3, 6, {1, 1, 0, 1, 2});
-  for (const unsigned parts : {1u, 2u, 4u, 8u, 16u, 32u, kAllParts}) {
-    CAPTURE(parts);
-    check_same(run(p, data_for(p), parts), expected_of(p, data_for(p), parts));
-  }
+TEST_CASE("conv2d: each part of an epilogue, and all, of a sum in one part and in many, and by phases") {
+  const Conv2d p = shape_of(2, 4, 2, 3, 6, {1, 1, 0, 1, 2}), strided = shape_of(1, 6, 5, 4, 8, {3, 2, 1});
   // A sum in parts meets its epilogue once, at the end.
   const Conv2d deep = shape_of(1, 260, 2, 3, 8, {1});
-  check_same(run(deep, data_for(deep), kAllParts), expected_of(deep, data_for(deep), kAllParts));
+  in_every_precision([&](Precision) {
+    for (const unsigned parts : {1u, 2u, 4u, 8u, 16u, 32u, kAllParts}) {
+      CAPTURE(parts);
+      check_same(run(p, data_for(p), parts), expected_of(p, data_for(p), parts));
+    }
+    for (const Conv2d& one : {deep, strided})
+      check_same(run(one, data_for(one), kAllParts), expected_of(one, data_for(one), kAllParts));
+  });
 }
 
 TEST_CASE("conv2d: any numbers, to the roundings of each precision") {
@@ -134,7 +139,18 @@ TEST_CASE("conv2d: NaN reaches what reads it, and nothing else") {
 
 TEST_CASE("conv2d: no picture, no filter; a gradient of nothing is zero") {
   for (const Conv2d& p : {shape_of(0, 4, 5, 5, 8, {3, 1, 1}), shape_of(1, 4, 5, 5, 0, {3, 1, 1})})
-    check_same(run(p, data_for(p)), expected_of(p, data_for(p)));
+    in_every_precision([&](Precision) { check_same(run(p, data_for(p)), expected_of(p, data_for(p))); });
+}
+
+TEST_CASE("conv2d: what a pass is made by, without Hopper") {
+  const Conv2d p = shape_of(2, 64, 8, 8, 64, {3, 1, 1}), odd = shape_of(2, 3, 8, 8, 6, {3, 2, 1, 1, 3});
+  in_every_precision([&](Precision precision) {
+    const std::string_view name = precision == Precision::fp32   ? "implicit_gemm"
+                                  : precision == Precision::tf32 ? "ampere_tf32"
+                                                                 : "ampere_bf16";
+    for (const ConvPass pass : {ConvPass::forward, ConvPass::input_grad, ConvPass::weight_grad})
+      for (const Conv2d& one : {p, odd}) CHECK(cuda_conv2d().conv2d_variant(one, pass) == name);
+  });
 }
 
 TEST_CASE("conv2d: more pixels than an int counts are refused; pooling is not fused") {

@@ -127,10 +127,12 @@ TEST_CASE("gemm: operands transposed, with gaps, apart, and not aligned") {
   std::vector<float> shifted_a = o.a, shifted_b = o.b;
   shifted_a.insert(shifted_a.begin(), 99);
   shifted_b.insert(shifted_b.begin(), 99);
-  const Array<float> a(shifted_a), b(shifted_b),
-      c(std::vector<float>(static_cast<std::size_t>(12 * o.shape.c_row), 77));
-  cuda().gemm(o.shape, c.data(), a.data() + 1, b.data() + 1, nullptr);
-  cuda_host::check_close(c.values(), expected_of(o, false), 4);
+  in_every_precision([&](Precision) {
+    const Array<float> a(shifted_a), b(shifted_b),
+        c(std::vector<float>(static_cast<std::size_t>(12 * o.shape.c_row), 77));
+    cuda().gemm(o.shape, c.data(), a.data() + 1, b.data() + 1, nullptr);
+    cuda_host::check_close(c.values(), expected_of(o, false), 4);
+  });
 }
 
 TEST_CASE("gemm: few rows, in float32 whatever the precision") {
