@@ -17,7 +17,7 @@ struct Patches {
   static constexpr bool kAlongK = along_k, kRounded = false;
   static constexpr int kWidth = width;
   using Element = T;
-  /// A pixel of y: where its first tap reads, the first channel; outside of all pictures if there is none.
+  /// A pixel of y: where its first tap reads, the first channel.
   struct Corner {
     const T* from;
     int h, w;
@@ -59,18 +59,18 @@ struct Patches {
   }
 
  private:
-  static constexpr int kNowhere = -(1 << 30);
-
+  /// Of a row behind the last pixel outside of all pictures.
   GRAPNEL_DEVICE Corner corner(int i) const {
     const Pixel y = pixel_of(i, p.oh, p.ow);
     const int h = y.h * p.stride_h - p.pad_h, w = y.w * p.stride_w - p.pad_w;
     return {data + ((static_cast<std::int64_t>(y.n) * p.h + h) * p.w + w) * pixel,
-            i < p.n * p.oh * p.ow ? h : kNowhere, w};
+            along_k && i >= p.n * p.oh * p.ow ? -(1 << 30) : h, w};
   }
+  /// Behind the last tap some that nobody looks at.
   GRAPNEL_DEVICE Reach reach(int i) const {
     const Tap tap = tap_of(i, p.s, channels);
     const int h = tap.r * p.dil_h, w = tap.s * p.dil_w;
-    return {(h * p.w + w) * pixel + tap.channel, i < p.r * p.s * channels ? h : kNowhere, w};
+    return {(h * p.w + w) * pixel + tap.channel, h, w};
   }
 };
 

@@ -34,8 +34,8 @@ struct FragmentTile {
   }
 };
 
-/// What a lane takes of an operand's tile: fragments of `rows` rows by 32 bytes of k, of 16 rows in four
-/// registers each, in the order that device.cuh says of A, or as two of B behind each other.
+/// What a lane takes of an operand's tile: fragments of `rows` rows by 32 bytes of k, four registers for each
+/// 16 rows: one of A, or two of B, as device.cuh says.
 template <class Tile, class T, int rows, bool of_b>
 class LaneFragments {
  public:
@@ -172,28 +172,28 @@ class MultiplyFragments {
   Sums<kRows / 16, kColumns / 8, kFolds> sums;
 };
 
-/// What ends first if 128 multiprocessors each make their blocks at the same time, by the model in
-/// tools/bench, in units of 64 clocks: a step takes what shared memory or tensor cores need, and a block one
-/// step more; one block alone on a multiprocessor takes as long as one and a half. Leaving and adding parts
-/// of sums takes 80, and as much as L2 needs.
+/// How large tiles are, and among how many blocks each one's sum is split.
 struct FragmentTiling {
   int m, n, splits;
 };
+/// What ends first if 128 multiprocessors share the blocks, by the model in tools/bench, in units of 64
+/// clocks: a block takes one step more than it has, and if it is alone on its multiprocessor half as long
+/// again. Leaving and adding parts of sums takes 80, and what L2 needs.
 template <class Way>
 FragmentTiling fragment_tiling(const ProductSizes& s) {
-  constexpr int kDepth = 64 / static_cast<int>(sizeof(ElementOf<Way>)), kFewest = 4;
-  const int steps = tiles_for(s.k, kDepth), most = std::clamp(steps / kFewest, 1, 128);
+  constexpr int kDepth = 64 / static_cast<int>(sizeof(ElementOf<Way>)), kFewestSteps = 4;
+  const int steps = tiles_for(s.k, kDepth), most = std::max(steps / kFewestSteps, 1);
   FragmentTiling best{};
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
   for (const auto& [m, n, step] : {std::array{128, 128, 8}, {128, 64, 5}, {64, 64, 3}}) {
     const std::int64_t tiles = std::int64_t{tiles_for(s.m, m)} * tiles_for(s.n, n) * s.groups;
-    const int fewest = m * n > 64 * 64 ? std::min(tiles_for(s.k, kMostTerms), most) : 1;
-    for (int splits = std::max(fewest, 1); splits <= most; ++splits) {
-      const std::int64_t blocks = tiles * splits, each = (blocks + 127) / 128;
-      const std::int64_t work = std::max<std::int64_t>(2 * each, 3) * (tiles_for(steps, splits) + 1) * step,
-                         left = splits == 1 ? 0 : 80 + each * m * n / 320;
-      if (work + 2 * left >= least) continue;
-      least = work + 2 * left;
+    const int first = m == 64 ? 1 : std::clamp(tiles_for(s.k, kMostTerms), 1, most);
+    for (int splits = first; splits <= std::min(most, first + 127); ++splits) {
+      const std::int64_t each = (tiles * splits + 127) / 128, left = 80 + each * m * n / 320;
+      const std::int64_t cost = std::max<std::int64_t>(2 * each, 3) * (tiles_for(steps, splits) + 1) * step +
+                                (splits == 1 ? 0 : 2 * left);
+      if (cost >= least) continue;
+      least = cost;
       best = {m, n, splits};
     }
   }

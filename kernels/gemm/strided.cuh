@@ -12,10 +12,7 @@ struct Strided {
   static constexpr bool kAlongK = along_k, kRounded = rounded;
   static constexpr int kWidth = width;
   using Element = T;
-  struct Row {
-    const T* from;
-    bool inside;
-  };
+  using Row = const T*;
   using Place = std::conditional_t<along_k && (width > 1), int, std::int64_t>;
 
   const T* data;
@@ -24,8 +21,9 @@ struct Strided {
   std::int64_t group_stride;
 
   GRAPNEL_DEVICE void enter(int group) { data += group * group_stride; }
+  /// Behind the last row the first: it is multiplied for nobody.
   GRAPNEL_DEVICE Row row(int i) const {
-    return {data + i * (!along_k && width > 1 ? 1 : row_stride), i < rows};
+    return data + (i < rows ? i : 0) * (!along_k && width > 1 ? 1 : row_stride);
   }
   GRAPNEL_DEVICE Place place(int k) const {
     if constexpr (along_k && width > 1)
@@ -33,8 +31,8 @@ struct Strided {
     else
       return k * k_stride;
   }
-  GRAPNEL_DEVICE bool holds(const Row& row, Place) const { return row.inside; }
-  GRAPNEL_DEVICE const T* at(const Row& row, Place place) const { return row.from + place; }
+  GRAPNEL_DEVICE bool holds(Row, Place) const { return true; }
+  GRAPNEL_DEVICE const T* at(Row row, Place place) const { return row + place; }
 };
 
 struct StoreSum {

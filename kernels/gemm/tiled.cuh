@@ -22,7 +22,9 @@ inline constexpr int kMostTerms = 8192;
 /// One thread's share of the copies: at one depth of the step, some pieces of the rows. A Source has
 ///   Element, kAlongK, kWidth      the order of its memory, and how many elements are copied together
 ///   void enter(int group)         goes on to a group's matrix
-///   Row row(int i), Place place(int k)    what there is to know of row i and of depth k
+///   Row row(int i), Place place(int k)    what there is to know of row i and of depth k; rows behind the
+///   last
+///                                 may be any, as they are multiplied for nobody
 ///   bool holds(Row, Place)        whether there is such an element; else it is 0
 ///   const Element* at(Row, Place) the first of kWidth
 template <class Tile, class Source, int kThreads>
