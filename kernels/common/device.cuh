@@ -26,6 +26,8 @@ namespace grapnel::device {
 #define GRAPNEL_DEVICE __device__ __forceinline__
 /// Before a loop whose every turn shall have code of its own, so that its arrays stay in registers.
 #define GRAPNEL_UNROLL _Pragma("unroll")
+/// Before a loop whose operands would else be fetched too far ahead for its registers.
+#define GRAPNEL_UNROLL_TWICE _Pragma("unroll 2")
 
 struct Dim {
   unsigned x = 1, y = 1, z = 1;

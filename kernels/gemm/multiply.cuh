@@ -96,7 +96,7 @@ class MultiplyFloat {
 
   template <class TileA, class TileB>
   GRAPNEL_DEVICE void step(device::Shared<float> a, device::Shared<float> b) {
-    // Not unrolled: all operands would be fetched ahead, into more registers than two blocks have.
+    GRAPNEL_UNROLL_TWICE
     for (int k = 0; k < kDepth; k += kTogether) {
       float left[kDown][kTogether], right[4 * kAcross][kTogether];
       Rows<TileA>::load(left, a, part_.row, part_.group, k);

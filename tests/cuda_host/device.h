@@ -17,6 +17,7 @@ using cuda_host::Site;
 #define GRAPNEL_KERNEL(...) static void
 #define GRAPNEL_DEVICE inline
 #define GRAPNEL_UNROLL
+#define GRAPNEL_UNROLL_TWICE
 
 inline Dim thread() {
   return cuda_host::thread_index();
