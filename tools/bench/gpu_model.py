@@ -16,9 +16,9 @@ SHARED = 128  # bytes of shared memory a clock, read by wgmma or written by copi
 START, GAP = 2.0, 1.0  # us: a kernel's start and end; between two kernels of one CUDA graph
 HOST = 5.0  # us of the CPU for one eager launch, with the engine's share
 # Instructions of a warp for a step, counted in what nvcc 13.0 makes for sm_90a. By FMAs 16 k, by the tile's rows and columns and
-# by how many floats are copied at once; two blocks of a tile fit a multiprocessor, of 128x128 one. Of issue slots FMAs use 0.9.
+# by how many floats are copied at once; blocks of a tile that fit a multiprocessor. Of issue slots FMAs use 0.9.
 SLOTS = {(64, 64, 1): 475, (64, 64, 4): 415, (128, 64, 4): 720, (128, 128, 4): 1195}
-RESIDENT = {(64, 64): 2, (128, 64): 2, (128, 128): 1}
+RESIDENT = {(64, 64): 2, (128, 64): 1, (128, 128): 1}
 # By mma.sync 64 bytes of k, by rows and columns: of operands that lie along k, and of those that lie across. Folding sums counts an
 # eighth. A block has four warps.
 FRAGMENT_SLOTS = {"tf32": {(64, 64): (169, 236), (128, 64): (249, 316), (128, 128): (294, 419)},

@@ -25,8 +25,8 @@ ASSUMPTIONS = """\
 
 | kernel | registers | shared memory | blocks an SM | what limits it in the model |
 |---|---|---|---|---|
-| sm_80, by FMAs: 64x64, 128x64 (wgrad), 128x128 | 93 to 128, 128, 126 to 168 | 29, 39, 60 KB, 3 stages of k = 16 | 2, 2, 1 | instructions, as counted in nvcc's output: 430, 765, 1280 a warp and step; 90 % of issue slots used |
-| sm_80, by `mma.sync`: 64x64, 128x64, 128x128 | 136 to 147, 152 to 168, 219 to 250 | 24, 36, 48 KB, 3 stages of 64 bytes | 3, 3, 2 | `mma.sync`, at 62 % of the rate of `wgmma`; 128 bytes of shared memory a clock; instructions: for the 64 `mma.sync` of a warp's 64x64 in bfloat16 197 a step (238 of operands across, TF32 294 and 419); of the slowest 80 %, of one block alone two thirds of that |
+| sm_80, by FMAs: 64x64, 128x64 (wgrad), 128x128 | 91 to 128, 130, 147 to 168 | 30, 39, 60 KB, 3 stages of k = 16 | 2, 1, 1 | instructions, as counted in nvcc's output: 415, 720, 1195 a warp and step; 90 % of issue slots used |
+| sm_80, by `mma.sync`: 64x64, 128x64, 128x128 | 128 to 144, 138 to 163, 220 to 246 | 24, 36, 48 KB, 3 stages of 64 bytes | 3, 3, 2 | `mma.sync`, at 62 % of the rate of `wgmma`; 128 bytes of shared memory a clock; instructions: for the 64 `mma.sync` of a warp's 64x64 in bfloat16 197 a step (238 of operands across, TF32 294 and 419); of the slowest 80 %, of one block alone two thirds of that |
 | sm_90a 128x64, 128x128, 128x256 | 168 at start, then 40 and 232 | 192 to 216 KB, stages of 128 bytes | 1 | the GEMM ceiling; 128 bytes of shared memory a clock (57 %, 80 % and all of a tile's peak); L2; 3000 clocks a tile for first copies and results, 200 every 8 steps, or every step in float32, which takes six products of bfloat16 |
 | cuDNN-like, up to 128x256 | 232 | 192 KB | 1 | the same without the 200; two blocks share an operand, 1500 clocks a tile; TF32 weight gradients at half the rate |"""
 
