@@ -169,9 +169,9 @@ GRAPNEL_DEVICE std::uint32_t ballot(std::uint32_t mask, bool vote) {
   return __ballot_sync(mask, vote);
 }
 
-/// Starts to copy `count` elements, 4, 8 or 16 bytes together, or zeros in their place, wherever `from` points
-/// then. They are there when the group they were committed to has been waited for, and others may read them
-/// after a barrier.
+/// Starts to copy `count` elements, 4, 8 or 16 bytes together, or zeros in their place, wherever `from`
+/// points then. They are there when the group they were committed to has been waited for, and others may read
+/// them after a barrier.
 template <int count, class T>
 GRAPNEL_DEVICE void copy_async(Shared<T> to, std::type_identity_t<Global<const T> > from,
                                bool zeros = false) {
