@@ -26,6 +26,8 @@ namespace grapnel::device {
 #define GRAPNEL_DEVICE __device__ __forceinline__
 /// Before a loop whose every turn shall have code of its own, so that its arrays stay in registers.
 #define GRAPNEL_UNROLL _Pragma("unroll")
+/// Before a loop whose operands would else be fetched too far ahead for its registers.
+#define GRAPNEL_UNROLL_TWICE _Pragma("unroll 2")
 
 struct Dim {
   unsigned x = 1, y = 1, z = 1;
@@ -207,8 +209,9 @@ GRAPNEL_DEVICE std::uint32_t ballot(std::uint32_t mask, bool vote) {
   return __ballot_sync(mask, vote);
 }
 
-/// Starts to copy `count` elements, 4, 8 or 16 bytes together, or zeros in their place. They are there when
-/// the group they were committed to has been waited for, and others may read them after a barrier.
+/// Starts to copy `count` elements, 4, 8 or 16 bytes together, or zeros in their place, wherever `from`
+/// points then. They are there when the group they were committed to has been waited for, and others may read
+/// them after a barrier.
 template <int count, class T>
 GRAPNEL_DEVICE void copy_async(Shared<T> to, std::type_identity_t<Global<const T> > from,
                                bool zeros = false) {
@@ -235,9 +238,10 @@ GRAPNEL_DEVICE void wait_for_copies() {
 using kernels::BFloat16;
 
 /// Four 8x8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8. Of each, a lane gets row
-/// lane / 4, elements 2 (lane % 4) and the next; transposed, of column lane / 4.
-template <bool transposed>
-GRAPNEL_DEVICE std::array<std::uint32_t, 4> load_matrices(Shared<BFloat16> row) {
+/// lane / 4, elements 2 (lane % 4) and the next, which may be one of 32 bits; transposed, of column lane / 4.
+template <bool transposed, class T>
+GRAPNEL_DEVICE std::array<std::uint32_t, 4> load_matrices(Shared<T> row) {
+  static_assert(sizeof(T) == 2 || !transposed);
   std::uint32_t a, b, c, d;
   if constexpr (transposed) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"

@@ -6,25 +6,6 @@
 
 namespace grapnel::kernels {
 
-/// Elements i and on as floats.
-template <int width, class T>
-GRAPNEL_DEVICE device::Vector<float, width> load_floats(device::Global<const T> from, std::int64_t i) {
-  const auto values = device::load_vector<width>(from, i);
-  if constexpr (std::is_same_v<T, float>) return values;
-  device::Vector<float, width> floats;
-  GRAPNEL_UNROLL for (int k = 0; k < width; ++k) floats[k] = float_of(values[k]);
-  return floats;
-}
-/// The other way, rounded to nearest.
-template <int width, class T>
-GRAPNEL_DEVICE void store_floats(device::Global<T> to, std::int64_t i,
-                                 const device::Vector<float, width>& values) {
-  if constexpr (std::is_same_v<T, float>)
-    device::store_vector(to, i, values);
-  else
-    store_parts<AsBf16>(to, i, 0, values);
-}
-
 /// v at elements `at` and on of the output, which have channels c and on. Where `width` is more than 1, at, c
 /// and all that the epilogue points to are aligned to so many elements.
 template <int width, class T>

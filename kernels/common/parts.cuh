@@ -10,7 +10,12 @@
 
 namespace grapnel::kernels {
 
-/// How tensor cores multiply: the elements they take, and in how many parts a float becomes such elements.
+/// How operands are multiplied: the elements that are, and in how many parts a float becomes such elements.
+/// Floats by FMAs, else by tensor cores.
+struct AsFloats {
+  using Element = float;
+  static constexpr int kParts = 1;
+};
 struct AsTf32 {
   using Element = float;
   static constexpr int kParts = 1;
@@ -42,21 +47,31 @@ GRAPNEL_DEVICE std::uint32_t rounded(float value) {
   return value != value ? bits | 0x400000u : bits + ((1u << (dropped - 1)) - 1) + (bits >> dropped & 1u);
 }
 
+/// Bits of which tensor cores drop the lower 13, so that they see the nearest TF32. Ties go away from zero,
+/// which takes three instructions in place of five.
+GRAPNEL_DEVICE std::uint32_t nearest_tf32(float value) {
+  return value != value ? bits_of(value) | 0x400000u : bits_of(value) + 0x1000u;
+}
+
+GRAPNEL_DEVICE float float_of(std::uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
 GRAPNEL_DEVICE float float_of(float value) {
   return value;
 }
 GRAPNEL_DEVICE float float_of(device::BFloat16 value) {
-  const std::uint32_t bits = static_cast<std::uint32_t>(value.bits) << 16;
-  float result;
-  memcpy(&result, &bits, sizeof result);
-  return result;
+  return float_of(static_cast<std::uint32_t>(value.bits) << 16);
 }
 
-/// What becomes of an operand's element: floats stay, and are rounded to TF32 on their way to shared memory.
+/// What becomes of an operand's element.
 template <class Way>
 GRAPNEL_DEVICE std::array<ElementOf<Way>, Way::kParts> parts_of(float value) {
-  if constexpr (std::is_same_v<Way, AsTf32>) {
+  if constexpr (std::is_same_v<Way, AsFloats>) {
     return {value};
+  } else if constexpr (std::is_same_v<Way, AsTf32>) {
+    return {float_of(rounded<13>(value) & ~0x1fffu)};
   } else if constexpr (Way::kParts == 1) {
     return {device::BFloat16{static_cast<std::uint16_t>(rounded<16>(value) >> 16)}};
   } else {
@@ -84,6 +99,25 @@ GRAPNEL_DEVICE void store_parts(device::Global<ElementOf<Way>> operand, std::int
   GRAPNEL_UNROLL
   for (int part = 0; part < Way::kParts; ++part)
     device::store_vector(operand, part * apart + at, result[part]);
+}
+
+/// Elements i and on as floats.
+template <int width, class T>
+GRAPNEL_DEVICE device::Vector<float, width> load_floats(device::Global<const T> from, std::int64_t i) {
+  const auto values = device::load_vector<width>(from, i);
+  if constexpr (std::is_same_v<T, float>) return values;
+  device::Vector<float, width> floats;
+  GRAPNEL_UNROLL for (int k = 0; k < width; ++k) floats[k] = float_of(values[k]);
+  return floats;
+}
+/// The other way, rounded to nearest.
+template <int width, class T>
+GRAPNEL_DEVICE void store_floats(device::Global<T> to, std::int64_t i,
+                                 const device::Vector<float, width>& values) {
+  if constexpr (std::is_same_v<T, float>)
+    device::store_vector(to, i, values);
+  else
+    store_parts<AsBf16>(to, i, 0, values);
 }
 
 }  // namespace grapnel::kernels

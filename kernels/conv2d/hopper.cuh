@@ -6,64 +6,10 @@
 // each phase.
 #pragma once
 
-#include <numeric>
-#include <vector>
-
-#include "grapnel/kernels/common/precision.h"
-#include "grapnel/kernels/conv2d/conv_shape.cuh"
+#include "grapnel/kernels/conv2d/phases.cuh"
 #include "grapnel/kernels/gemm/hopper.cuh"
 
 namespace grapnel::kernels {
-
-/// A forward convolution of x or dy that makes a pass, or for a gradient with strides one phase of it: the
-/// pixels of dx that lie a stride apart, which are reached by a subset of the taps. Of the filters it takes
-/// every `every`-th tap from `first` on (rows, columns); its pixels are those of the result at (0, 0) +
-/// place, and so on by `apart`. Its padding may be negative, and it may have no taps.
-struct Phase {
-  Conv2d conv;
-  std::array<std::int64_t, 2> first, every, place, apart;
-  std::int64_t packed;  // where its weights begin
-};
-
-/// One axis of a phase of the input's gradient.
-struct PhaseAxis {
-  std::int64_t taps, pad, dil, out, first, every;
-};
-inline PhaseAxis phase_axis(std::int64_t in, std::int64_t kernel, std::int64_t stride, std::int64_t pad,
-                            std::int64_t dil, std::int64_t place) {
-  const std::int64_t common = std::gcd(stride, dil);
-  PhaseAxis axis{
-      0, 0, dil / common, place < in ? (in - place + stride - 1) / stride : 0, 0, -stride / common};
-  // Position place + o * stride receives dy[o + distance / stride] by tap r: the higher r, the lower.
-  for (std::int64_t r = 0; r < kernel; ++r) {
-    const std::int64_t distance = place + pad - r * dil;
-    if (distance % stride != 0) continue;
-    ++axis.taps;
-    axis.first = r;
-    axis.pad = -distance / stride;
-  }
-  return axis;
-}
-
-inline std::vector<Phase> phases_of(const Conv2d& p, ConvPass pass) {
-  if (pass == ConvPass::forward) return {{p, {0, 0}, {1, 1}, {0, 0}, {1, 1}, 0}};
-  std::vector<Phase> phases;
-  std::int64_t packed = 0;
-  for (std::int64_t i = 0; i < p.stride_h; ++i)
-    for (std::int64_t j = 0; j < p.stride_w; ++j) {
-      const PhaseAxis h = phase_axis(p.h, p.r, p.stride_h, p.pad_h, p.dil_h, i),
-                      w = phase_axis(p.w, p.s, p.stride_w, p.pad_w, p.dil_w, j);
-      phases.push_back(
-          {{p.n, p.k, p.oh, p.ow, p.c, h.taps, w.taps, h.out, w.out, 1, 1, h.pad, w.pad, h.dil, w.dil, 1},
-           {h.first, w.first},
-           {h.every, w.every},
-           {i, j},
-           {p.stride_h, p.stride_w},
-           packed});
-      packed += p.c * h.taps * w.taps * p.k;
-    }
-  return phases;
-}
 
 /// How far from a picture's last row or column the last pixel lies whose neighbours are read: the upper
 /// corner of a PixelLayout. The lower one is -pad.
@@ -139,7 +85,7 @@ struct PatchColumns {
   }
 };
 
-/// Packed weights [part][out][(r, s)][in]: rows are output channels.
+/// Packed weights (phases.cuh): rows are output channels.
 template <class Way>
 struct WeightRows {
   static constexpr device::Major kMajor = device::Major::k;
@@ -153,84 +99,12 @@ struct WeightRows {
   }
 };
 
-/// packed [out][(r, s)][in], and so each part, `apart` elements behind the one before, from weights that lie
-/// at w and by those strides, which may be negative.
-template <class Way>
-GRAPNEL_KERNEL(kBlockThreads)
-pack_rows_kernel(std::int64_t count, Divisor taps, Divisor across, Divisor in, std::int64_t apart,
-                 device::Global<ElementOf<Way>> packed, device::Global<const float> w,
-                 std::int64_t stride_out, std::int64_t stride_in, std::int64_t stride_r,
-                 std::int64_t stride_s) {
-  device::after_previous();
-  const std::int64_t i = element();
-  if (i >= count) return;
-  const int line = static_cast<int>(i) / in, tap = line % taps;
-  const auto parts =
-      parts_of<Way>(device::load(w, line / taps * stride_out + static_cast<int>(i) % in * stride_in +
-                                        tap / across * stride_r + tap % across * stride_s));
-  GRAPNEL_UNROLL
-  for (std::size_t part = 0; part < Way::kParts; ++part)
-    device::store(packed, static_cast<std::int64_t>(part) * apart + i, parts[part]);
-}
-
-/// Elements of one part of the packed weights.
-inline std::int64_t packed_part(const Conv2d& p) {
-  return p.k * p.c * p.r * p.s;
-}
-
-template <class Way>
-void pack_for_hopper(const char* name, const Conv2d& conv, ConvPass pass, ElementOf<Way>* packed,
-                     const float* w, const std::int64_t* strides) {
-  const bool forward = pass == ConvPass::forward;
-  for (const Phase& phase : phases_of(conv, pass)) {
-    const Conv2d& p = phase.conv;
-    const std::int64_t count = p.k * p.r * p.s * p.c;
-    launch_each(name, count, pack_rows_kernel<Way>, count, p.r * p.s, p.s, p.c, packed_part(conv),
-                packed + phase.packed, w + phase.first[0] * strides[2] + phase.first[1] * strides[3],
-                strides[forward ? 0 : 1], strides[forward ? 1 : 0], phase.every[0] * strides[2],
-                phase.every[1] * strides[3]);
-  }
-}
-
-/// Where the results of a phase go: an Output of all pixels sees it.
-template <class Output>
-struct StorePhase {
-  Output all;
-  Divisor rows, columns;
-  int h, w, apart_h, apart_w, place_h, place_w;
-
-  bool in_fours() const { return all.in_fours(); }
-  template <int width>
-  GRAPNEL_DEVICE void operator()(int group, int pixel, int n,
-                                 const device::Vector<float, width>& sums) const {
-    const Pixel at = pixel_of(pixel, rows, columns);
-    all(group, (at.n * h + at.h * apart_h + place_h) * w + at.w * apart_w + place_w, n, sums);
-  }
-};
-
-/// Where the sums of a weight gradient go, columns by taps, then channels up to `padded`: dw (K, C, R, S).
-struct StoreTaps {
-  float* dw;
-  int channels, taps;
-  Divisor padded;
-
-  bool in_fours() const { return true; }
-  template <int width>
-  GRAPNEL_DEVICE void operator()(int, int k, int n, const device::Vector<float, width>& sums) const {
-    const int tap = n / padded, channel = n % padded;
-    GRAPNEL_UNROLL
-    for (int e = 0; e < width; ++e)
-      if (channel + e < channels)
-        device::store(device::Global<float>(dw),
-                      (static_cast<std::int64_t>(k) * channels + channel + e) * taps + tap, sums[e]);
-  }
-};
-
 /// `output` of a forward convolution of dense pixels, with packed weights, whose parts lie `apart`; of none
-/// at all, sums of 0. Says how.
+/// at all, sums of 0. Gives what
+/// run_product does.
 template <class Way, class Output>
-Tiling convolve_on_hopper(const char* name, const Conv2d& conv, const ElementOf<Way>* pixels,
-                          const ElementOf<Way>* packed, std::int64_t apart, const Output& output) {
+int convolve_on_hopper(const char* name, const Conv2d& conv, const ElementOf<Way>* pixels,
+                       const ElementOf<Way>* packed, std::int64_t apart, const Output& output) {
   using namespace device;
   constexpr std::uint64_t kElement = sizeof(ElementOf<Way>);
   const ConvShape p = conv_shape(conv);
@@ -251,32 +125,20 @@ Tiling convolve_on_hopper(const char* name, const Conv2d& conv, const ElementOf<
                                  output);
 }
 
-/// All phases of a pass over x or dy, with what pack_for_hopper packed. `from` may already be there as an
-/// operand. Says how, of the last phase.
-template <class Way, class Output>
-Tiling pass_on_hopper(const char* name, const Conv2d& conv, ConvPass pass, const float* from,
-                      const ElementOf<Way>* operand, const ElementOf<Way>* packed, const Output& output) {
-  const auto i = [](std::int64_t value) { return static_cast<int>(value); };
-  const bool forward = pass == ConvPass::forward;
-  const std::int64_t channels = forward ? conv.c : conv.k,
-                     pixels = conv.n * (forward ? conv.h * conv.w : conv.oh * conv.ow);
-  Tiling tiling{};
+/// All phases of a pass over x or dy. `from` may already be there as an operand. Gives what run_product does.
+template <class Way, class T, class Output>
+int pass_on_hopper(const char* name, const Conv2d& conv, ConvPass pass, const T* from,
+                   const ElementOf<Way>* operand, const ElementOf<Way>* packed, const Output& output) {
+  const MatrixOf<T> pixels = pixels_of(conv, pass, from);
+  int piece = 0;
   const auto convolve = [&](const ElementOf<Way>* dense, std::int64_t) {
-    for (const Phase& phase : phases_of(conv, pass)) {
-      const Conv2d& p = phase.conv;
-      const ElementOf<Way>* weights = p.r * p.s > 0 ? packed + phase.packed : packed;
-      if (p.n * p.oh * p.ow == 0) continue;
-      if (phase.apart == std::array<std::int64_t, 2>{1, 1})
-        tiling = convolve_on_hopper<Way>(name, p, dense, weights, packed_part(conv), output);
-      else
-        tiling = convolve_on_hopper<Way>(
-            name, p, dense, weights, packed_part(conv),
-            StorePhase<Output>{output, p.oh, p.ow, i(conv.h), i(conv.w), i(phase.apart[0]), i(phase.apart[1]),
-                               i(phase.place[0]), i(phase.place[1])});
-    }
+    for_each_phase(conv, pass, output, [&](const Phase& phase, const auto& stored) {
+      piece = convolve_on_hopper<Way>(name, phase.conv, dense, packed + phase.lines * pixels.columns,
+                                      packed_elements<Way>(conv, pass), stored);
+    });
   };
-  operand ? convolve(operand, channels) : with_operand<Way>(name, from, pixels, channels, channels, convolve);
-  return tiling;
+  operand ? convolve(operand, pixels.columns) : with_operand<Way>(name, pixels, convolve);
+  return piece;
 }
 
 }  // namespace grapnel::kernels

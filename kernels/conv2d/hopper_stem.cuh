@@ -247,10 +247,10 @@ inline bool stem_tiles_are_whole(const Conv2d& p) {
   return p.ow % width == 0 && p.oh % (kHopperRows / width) == 0;
 }
 
-/// Says how.
+/// Gives what run_product does.
 template <class Way, class T, class Output>
-Tiling convolve_stem(const char* name, const Conv2d& conv, const T* x, const ElementOf<Way>* packed,
-                     const Output& output) {
+int convolve_stem(const char* name, const Conv2d& conv, const T* x, const ElementOf<Way>* packed,
+                  const Output& output) {
   const StemShape p = stem_shape<Way>(conv, kHopperRows);
   const LaidStem<Way> laid(name, conv, p, x);
   const std::int64_t packed_row = std::int64_t{p.segments} * p.depth;

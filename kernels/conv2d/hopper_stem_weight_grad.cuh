@@ -70,7 +70,7 @@ inline bool weight_grad_runs_as_stem(const Conv2d& p) {
 
 /// dy may already be there as an operand.
 template <class Way, class T>
-void weight_grad_of_stem(const Conv2d& conv, float* dw, const T* x, const float* dy,
+void weight_grad_of_stem(const Conv2d& conv, float* dw, const T* x, const T* dy,
                          const ElementOf<Way>* dy_operand) {
   constexpr const char* kName = "conv2d_weight_grad";
   constexpr std::uint64_t kElement = sizeof(ElementOf<Way>);
@@ -98,7 +98,7 @@ void weight_grad_of_stem(const Conv2d& conv, float* dw, const T* x, const float*
   if (dy_operand)
     multiply(dy_operand, conv.k);
   else
-    with_operand<Way>(kName, dy, conv.n * conv.oh * conv.ow, conv.k, conv.k, multiply);
+    with_operand<Way>(kName, pixels_of(conv, ConvPass::input_grad, dy), multiply);
 }
 
 }  // namespace grapnel::kernels

@@ -69,20 +69,18 @@ void weight_grad_of_operands(const Conv2d& conv, float* dw, const ElementOf<Way>
       [&](int width) {
         return TapSpans<Way>{columns, p, padded, taps * padded, width};
       },
-      StoreTaps{dw, p.c, taps, padded});
+      StoreTaps{dw, p.k, p.c, taps, padded});
 }
 
 /// x and dy may already be there as operands.
-template <class Way>
-void weight_grad_on_hopper(const Conv2d& p, float* dw, const float* x, const float* dy,
+template <class Way, class T>
+void weight_grad_on_hopper(const Conv2d& p, float* dw, const T* x, const T* dy,
                            const ElementOf<Way>* x_operand, const ElementOf<Way>* dy_operand) {
-  const auto with = [&](const float* data, const ElementOf<Way>* operand, std::int64_t pixels,
-                        std::int64_t channels, const auto& use) {
-    operand ? use(operand, channels)
-            : with_operand<Way>("conv2d_weight_grad", data, pixels, channels, channels, use);
+  const auto with = [&](const MatrixOf<T>& from, const ElementOf<Way>* operand, const auto& use) {
+    operand ? use(operand, from.columns) : with_operand<Way>("conv2d_weight_grad", from, use);
   };
-  with(x, x_operand, p.n * p.h * p.w, p.c, [&](const ElementOf<Way>* left, std::int64_t) {
-    with(dy, dy_operand, p.n * p.oh * p.ow, p.k, [&](const ElementOf<Way>* right, std::int64_t) {
+  with(pixels_of(p, ConvPass::forward, x), x_operand, [&](const ElementOf<Way>* left, std::int64_t) {
+    with(pixels_of(p, ConvPass::input_grad, dy), dy_operand, [&](const ElementOf<Way>* right, std::int64_t) {
       weight_grad_of_operands<Way>(p, dw, left, right);
     });
   });

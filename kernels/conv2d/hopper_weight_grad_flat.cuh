@@ -164,7 +164,7 @@ inline void weight_grad_flat(const Conv2d& conv, float* dw, const float* x, cons
       [&](int width) {
         return ShiftedRows{map, shape, piece, width / piece};
       },
-      StoreTaps{dw, p.c, taps, padded});
+      StoreTaps{dw, p.k, p.c, taps, padded});
 }
 
 }  // namespace grapnel::kernels

@@ -3,6 +3,7 @@
 
 #include "grapnel/kernels/accelerator.h"
 #include "grapnel/kernels/common/cuda_families.h"
+#include "grapnel/kernels/gemm/fragments.cuh"
 #include "grapnel/kernels/gemm/hopper.cuh"
 #include "grapnel/kernels/gemm/strided.cuh"
 #include "grapnel/kernels/gemm/thin.cuh"
@@ -10,18 +11,31 @@
 namespace grapnel::kernels {
 namespace {
 
-/// Calls use(source), which lies along k if that stride is 1; four at once where they are aligned.
-template <class Use>
+/// Calls use(source), which lies along k if that stride is 1. For FMAs four elements are copied at once where
+/// they are aligned; for tensor cores always pieces of 16 bytes, of a copy if need be.
+template <class Way, class Use>
 void with_source(const float* data, int rows, int k, std::int64_t row_stride, std::int64_t k_stride,
                  const Use& use) {
-  const bool along_k = k_stride == 1;
-  const bool aligned = aligned_for_four(data);
-  if (along_k && aligned && row_stride % 4 == 0 && k % 4 == 0)
-    use(Strided<true, 4>{data, row_stride, k_stride, rows});
-  else if (!along_k && aligned && row_stride == 1 && k_stride % 4 == 0 && rows % 4 == 0)
-    use(Strided<false, 4>{data, row_stride, k_stride, rows});
-  else
-    use(Strided<true, 1>{data, row_stride, k_stride, rows});
+  const bool along_k = k_stride == 1 || row_stride != 1;
+  if constexpr (std::is_same_v<Way, AsFloats>) {
+    const bool aligned = aligned_for_four(data);
+    if (k_stride == 1 && aligned && row_stride % 4 == 0 && k % 4 == 0)
+      use(Strided<float, true, 4>{data, row_stride, k_stride, rows, 0});
+    else if (!along_k && aligned && k_stride % 4 == 0 && rows % 4 == 0)
+      use(Strided<float, false, 4>{data, row_stride, k_stride, rows, 0});
+    else
+      use(Strided<float, true, 1>{data, row_stride, k_stride, rows, 0});
+  } else if (along_k) {
+    with_operand<Way>("gemm", MatrixOf<float>{data, rows, k, row_stride, k_stride},
+                      [&](const auto* operand, auto pitch) {
+                        use(Strided<ElementOf<Way>, true, kPiece<Way>>{operand, pitch, 1, rows, 0});
+                      });
+  } else {
+    with_operand<Way>("gemm", MatrixOf<float>{data, k, rows, k_stride, row_stride},
+                      [&](const auto* operand, auto pitch) {
+                        use(Strided<ElementOf<Way>, false, kPiece<Way>>{operand, 1, pitch, rows, 0});
+                      });
+  }
 }
 
 /// Whether both operands lie as a product with few rows wants them.
@@ -42,17 +56,38 @@ template <class Way>
 void multiply_on_hopper(const Gemm& s, const float* a, const float* b, const StoreSum& output) {
   const ProductSizes sizes{1, static_cast<int>(s.m), static_cast<int>(s.n),
                            tiles_for(static_cast<int>(s.k), kHopperDepth<Way>), 1};
-  with_operand<Way>("gemm", a, s.m, s.k, s.a_row, [&](const auto* left, std::int64_t left_pitch) {
-    const auto multiply = [&](const auto* right, std::int64_t right_pitch) {
-      run_hopper_product<Way>(
-          "gemm", sizes, matrix_rows<Way>(left, s.m, s.k, left_pitch, kHopperRows),
-          [&](std::uint32_t together) { return matrix_rows<Way>(right, s.n, s.k, right_pitch, together); },
-          output);
+  with_operand<Way>("gemm", MatrixOf<float>{a, s.m, s.k, s.a_row, 1},
+                    [&](const auto* left, std::int64_t left_pitch) {
+                      const auto multiply = [&](const auto* right, std::int64_t right_pitch) {
+                        run_hopper_product<Way>(
+                            "gemm", sizes, matrix_rows<Way>(left, s.m, s.k, left_pitch, kHopperRows),
+                            [&](std::uint32_t together) {
+                              return matrix_rows<Way>(right, s.n, s.k, right_pitch, together);
+                            },
+                            output);
+                      };
+                      if (Way::kParts == s.parts.count && s.parts.input)
+                        multiply(reinterpret_cast<const ElementOf<Way>*>(s.parts.input), s.k);
+                      else
+                        with_operand<Way>("gemm", MatrixOf<float>{b, s.n, s.k, s.b_col, 1}, multiply);
+                    });
+}
+
+template <class Way>
+void multiply_in_tiles(const Gemm& s, const float* a, const float* b, const StoreSum& output) {
+  const int m = static_cast<int>(s.m), n = static_cast<int>(s.n), k = static_cast<int>(s.k);
+  with_source<Way>(a, m, k, s.a_row, s.a_col, [&](const auto& left) {
+    const auto multiply = [&](const auto& right) {
+      if constexpr (std::is_same_v<Way, AsFloats>)
+        run_float_product<128>("gemm", {1, m, n, k, 1}, left, right, output);
+      else
+        run_fragment_product<Way>("gemm", {1, m, n, k, 1}, left, right, output);
     };
-    if (Way::kParts == s.parts.count && s.parts.input)
-      multiply(reinterpret_cast<const ElementOf<Way>*>(s.parts.input), s.k);
-    else
-      with_operand<Way>("gemm", b, s.n, s.k, s.b_col, multiply);
+    if constexpr (std::is_same_v<Way, AsBf16>)
+      if (s.parts.count == Way::kParts && s.parts.input)
+        return multiply(Strided<device::BFloat16, true, kPiece<Way>>{
+            reinterpret_cast<const device::BFloat16*>(s.parts.input), k, 1, n, 0});
+    with_source<Way>(b, n, k, s.b_col, s.b_row, multiply);
   });
 }
 
@@ -60,14 +95,14 @@ void multiply_on_hopper(const Gemm& s, const float* a, const float* b, const Sto
 int gemm_parts(const Gemm& s) {
   const Precision mode = precision();
   if (mode == Precision::tf32 || s.b_row != 1 || s.b_col != s.k || s.k % 8 != 0) return 0;
-  if (s.m <= kMostThinRows) return mode == Precision::bf16 ? 1 : 0;
-  return !runs_on_hopper(s, mode) ? 0 : mode == Precision::bf16 ? AsBf16::kParts : AsFp32::kParts;
+  if (mode == Precision::bf16) return AsBf16::kParts;
+  return s.m > kMostThinRows && runs_on_hopper(s, mode) ? AsFp32::kParts : 0;
 }
 
 void make_parts(std::int64_t count, std::int64_t elements, std::uint16_t* parts, const float* x) {
   const auto make = [&]<class Way>() {
-    launch_each("make_parts", elements / 4, copy_operand_kernel<Way, 4>, elements / 4, elements, elements,
-                reinterpret_cast<device::BFloat16*>(parts), x);
+    copy_operand<Way>("make_parts", MatrixOf<float>{x, 1, elements, elements, 1}, elements,
+                      reinterpret_cast<device::BFloat16*>(parts));
   };
   count == 1 ? make.template operator()<AsBf16>() : make.template operator()<AsFp32>();
 }
@@ -76,11 +111,11 @@ void gemm(const Gemm& s, float* c, const float* a, const float* b, const float* 
   for (const std::int64_t size : {s.m, s.n, s.k})
     if (size > std::numeric_limits<int>::max())
       throw DeviceFault("gemm: " + std::to_string(size) + " rows or columns at once");
-  const int m = static_cast<int>(s.m), n = static_cast<int>(s.n), k = static_cast<int>(s.k);
-  if (m == 0 || n == 0) return;
+  if (s.m == 0 || s.n == 0) return;
   const StoreSum output{c, bias, s.c_row};
   const Precision mode = precision();
   if (is_thin(s, a, b)) {
+    const int m = static_cast<int>(s.m), n = static_cast<int>(s.n), k = static_cast<int>(s.k);
     const auto* part =
         reinterpret_cast<const device::BFloat16*>(s.parts.count == 1 ? s.parts.input : nullptr);
     return part ? run_thin_product("gemm", m, n, k, a, s.a_row, part, s.b_col, output)
@@ -88,11 +123,7 @@ void gemm(const Gemm& s, float* c, const float* a, const float* b, const float* 
   }
   if (runs_on_hopper(s, mode))
     return as_precision_says(mode, [&]<class Way>() { multiply_on_hopper<Way>(s, a, b, output); });
-  with_source(a, m, k, s.a_row, s.a_col, [&](const auto& left) {
-    with_source(b, n, k, s.b_col, s.b_row, [&](const auto& right) {
-      run_precisely<128>("gemm", {1, m, n, k, 1}, left, right, output);
-    });
-  });
+  as_tiles_multiply(mode, [&]<class Way>() { multiply_in_tiles<Way>(s, a, b, output); });
 }
 
 }  // namespace

@@ -11,23 +11,10 @@
 #include <limits>
 
 #include "grapnel/kernels/common/hopper.cuh"
-#include "grapnel/kernels/common/parts.cuh"
-#include "grapnel/kernels/gemm/multiply.cuh"
+#include "grapnel/kernels/gemm/operands.cuh"
+#include "grapnel/kernels/gemm/tiled.cuh"
 
 namespace grapnel::kernels {
-
-/// Calls use.operator()<way>().
-template <class Use>
-void as_precision_says(Precision precision, const Use& use) {
-  switch (precision) {
-    case Precision::fp32:
-      return use.template operator()<AsFp32>();
-    case Precision::tf32:
-      return use.template operator()<AsTf32>();
-    case Precision::bf16:
-      return use.template operator()<AsBf16>();
-  }
-}
 
 /// A step is 128 bytes of k: 32 floats, multiplied as TF32, or 64 BFloat16.
 template <class Way>
@@ -78,38 +65,6 @@ struct MatrixRows {
     device::load_tile(to, map, std::array{step * kHopperDepth<Way>, row, part}, full);
   }
 };
-
-/// to (parts, rows, columns), dense, = from, whose rows lie `pitch` apart; `width` elements a thread.
-template <class Way, int width>
-GRAPNEL_KERNEL(kBlockThreads)
-copy_operand_kernel(std::int64_t pieces, std::int64_t columns, std::int64_t pitch,
-                    device::Global<ElementOf<Way>> to, device::Global<const float> from) {
-  device::after_previous();
-  const std::int64_t i = element() * width;
-  if (i >= pieces * width) return;
-  store_parts<Way, width>(to, i, pieces * width,
-                          device::load_vector<width>(from, i / columns * pitch + i % columns));
-}
-
-/// Calls use(operand, pitch) with rows as tensor maps can fetch them: at multiples of 16 bytes, and all rows
-/// of one part behind those of the other. Floats that lie so are used where they are; a copy lasts until what
-/// `use` launched has ended. columns is a multiple of 16 bytes.
-template <class Way, class Use>
-void with_operand(const char* name, const float* data, std::int64_t rows, std::int64_t columns,
-                  std::int64_t pitch, const Use& use) {
-  using Element = ElementOf<Way>;
-  const bool aligned = aligned_for_four(data) && pitch % 4 == 0;
-  if constexpr (std::is_same_v<Element, float>)
-    if (aligned) return use(data, pitch);
-  const device::Workspace copy(static_cast<std::size_t>(Way::kParts * rows * columns) * sizeof(Element));
-  Element* to = copy.of<Element>();
-  if (aligned)
-    launch_each(name, rows * columns / 4, copy_operand_kernel<Way, 4>, rows * columns / 4, columns, pitch, to,
-                data);
-  else
-    launch_each(name, rows * columns, copy_operand_kernel<Way, 1>, rows * columns, columns, pitch, to, data);
-  use(static_cast<const Element*>(to), columns);
-}
 
 /// `rows` rows of `columns` elements, `pitch` apart and aligned as with_operand gives them; `together` of
 /// them are fetched at once.
@@ -237,7 +192,7 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
                  Vector<float, 2>{{sum(e), sum(e + 1)}});
   sync_named(1, 256);
   if constexpr (requires { output.moments; })
-    if (output.moments && s.splits == 1)
+    if (sums_up(s, output))
       sum_up_tile<kHopperRows, kN, 256>(s, first_row, first_column, sums, kPitch, t - 128, output.moments);
   deliver_tile<kHopperRows, kN, 256>(s, split, first_row, first_column, sums, kPitch, t - 128, in_fours,
                                      output, partial);
@@ -278,10 +233,11 @@ Tiling tiling_for(int m, int n, int steps) {
   return best;
 }
 
-/// Runs one product (s.groups is 1), whose s.k counts steps. make_b(width) is B for tiles so wide. Says how.
+/// Runs one product (s.groups is 1), whose s.k counts steps. make_b(width) is B for tiles so wide. Gives what
+/// run_product does.
 template <class Way, class A, class MakeB, class Output>
-Tiling run_hopper_product(const char* name, ProductSizes s, const A& a, const MakeB& make_b,
-                          const Output& output) {
+int run_hopper_product(const char* name, ProductSizes s, const A& a, const MakeB& make_b,
+                       const Output& output) {
   const Tiling tiling = tiling_for<Way>(s.m, s.n, s.k);
   s.splits = tiling.splits;
   const auto run = [&]<int kN>() {
@@ -292,12 +248,11 @@ Tiling run_hopper_product(const char* name, ProductSizes s, const A& a, const Ma
                      HopperStages<Way, kN>::kAllBytes, hopper_product_kernel<Way, kN, A, decltype(b), Output>,
                      s, a, b, output, s.n % 4 == 0 && output.in_fours(), partial);
     });
+    return sums_up(s, output) ? TilePieces<kHopperRows, kN, 256>::kLength : 0;
   };
-  if (tiling.width == 64) run.template operator()<64>();
-  if (tiling.width == 128) run.template operator()<128>();
   if constexpr (Way::kParts == 1)
-    if (tiling.width == 256) run.template operator()<256>();
-  return tiling;
+    if (tiling.width == 256) return run.template operator()<256>();
+  return tiling.width == 128 ? run.template operator()<128>() : run.template operator()<64>();
 }
 
 }  // namespace grapnel::kernels

@@ -1,13 +1,24 @@
-// One step of a block's product: kM x kN sums from kDepth columns of A and rows of B in shared memory, by
-// eight warps in two rows of four. With float FMAs, or with tensor cores (mma.sync) on operands rounded to
-// TF32 or bfloat16.
+// One step of a block's product by float FMAs: kM x kN sums from 16 columns of A and rows of B in shared
+// memory, by eight warps in two rows of four. Rows in memory are padded so that no two lanes meet in a bank.
 #pragma once
 
-#include "grapnel/kernels/common/parts.cuh"
-#include "grapnel/kernels/common/precision.h"
 #include "grapnel/kernels/gemm/tiled.cuh"
 
 namespace grapnel::kernels {
+
+/// One stage of an operand in shared memory: rows (m or n) by kDepth, dense along k or along rows.
+template <int rows, bool along_k>
+struct PaddedTile {
+  static constexpr bool kAlongK = along_k;
+  static constexpr int kRows = rows, kDepth = 16;
+  static constexpr int kPitch = along_k ? kDepth + 4 : rows + 8;
+  static constexpr int kElements = along_k ? rows * kPitch : kDepth * kPitch;
+  GRAPNEL_DEVICE static constexpr int at(int row, int k) {
+    return along_k ? row * kPitch + k : k * kPitch + row;
+  }
+  /// Rows r and r + 4 lie half the banks apart; they are written together.
+  GRAPNEL_DEVICE static int line(int i) { return i / 8 * 8 + i % 2 * 4 + i / 2 % 4; }
+};
 
 /// Where a warp's part of the tile begins, and where its lane stands: 8 groups of 4.
 template <int kM, int kN>
@@ -26,9 +37,9 @@ struct WarpPart {
 
 /// A lane's sums, in fours. Small tiles have registers for the sum of what came before beside them, so that
 /// no float meets more than a few hundred others. Large ones are for sums that are not long.
-template <int kDown, int kAcross>
+template <int kDown, int kAcross, bool folds>
 struct Sums {
-  static constexpr bool kFold = kDown * kAcross * 4 <= 32;
+  static constexpr bool kFold = folds;
   static constexpr int kKept = kFold ? kDown * kAcross : 1;
 
   std::array<float, 4> now[kDown][kAcross] = {};
@@ -74,12 +85,18 @@ struct LaneRows {
   }
 };
 
-template <int kM, int kN>
+template <int m, int n>
 class MultiplyFloat {
  public:
+  using Element = float;
+  static constexpr int kM = m, kN = n, kDepth = 16, kThreads = kBlockThreads,
+                       kBlocks = kM * kN > 64 * 64 ? 1 : 2;
+  template <int rows, class Source>
+  using Tile = PaddedTile<rows, Source::kAlongK>;
+
   template <class TileA, class TileB>
   GRAPNEL_DEVICE void step(device::Shared<float> a, device::Shared<float> b) {
-    // Not unrolled: all operands would be fetched ahead, into more registers than two blocks have.
+    GRAPNEL_UNROLL_TWICE
     for (int k = 0; k < kDepth; k += kTogether) {
       float left[kDown][kTogether], right[4 * kAcross][kTogether];
       Rows<TileA>::load(left, a, part_.row, part_.group, k);
@@ -92,13 +109,16 @@ class MultiplyFloat {
     }
   }
 
-  template <class TileA, class TileB, class Body>
-  GRAPNEL_DEVICE void for_each(const Body& body) const {
+  template <class TileA, class TileB>
+  GRAPNEL_DEVICE void leave(device::Shared<float> to, int pitch, int first, int rows) const {
+    if (part_.row < first || part_.row >= first + rows) return;
     GRAPNEL_UNROLL
     for (int i = 0; i < kDown; ++i) GRAPNEL_UNROLL
     for (int j = 0; j < 4 * kAcross; ++j)
-      body(part_.row + Rows<TileA>::row(part_.group, i), part_.column + Columns<TileB>::row(part_.place, j),
-           sums.total(i, j / 4, j % 4));
+      device::store(to,
+                    (part_.row - first + Rows<TileA>::row(part_.group, i)) * pitch + part_.column +
+                        Columns<TileB>::row(part_.place, j),
+                    sums.total(i, j / 4, j % 4));
   }
 
  private:
@@ -113,117 +133,28 @@ class MultiplyFloat {
   Part part_;
 
  public:
-  Sums<kDown, kAcross> sums;
+  Sums<kDown, kAcross, kDown * kAcross <= 8> sums;
 };
 
-/// What the two tensor-core products share: fragments of 16 x 8 sums, laid out as device.cuh says. Which k of
-/// a step a fragment calls its first is free, if A and B agree: place, place + 4, ... meet no bank twice.
-template <int kM, int kN, class Step>
-class MultiplyFragments {
- public:
-  template <class TileA, class TileB>
-  GRAPNEL_DEVICE void step(device::Shared<float> a, device::Shared<float> b) {
-    GRAPNEL_UNROLL
-    for (int k = 0; k < kDepth; k += Step::kDeep) {
-      std::array<std::uint32_t, 4> left[kDown];
-      std::array<std::uint32_t, 2> right[kAcross];
-      const auto left_at = [&](int row, int depth) {
-        return Step::operand([&](int further) {
-          return device::load(a, TileA::at(part_.row + part_.group + row, k + part_.place + depth + further));
-        });
-      };
-      const auto right_at = [&](int column, int depth) {
-        return Step::operand([&](int further) {
-          return device::load(
-              b, TileB::at(part_.column + part_.group + column, k + part_.place + depth + further));
-        });
-      };
-      constexpr int kHalf = Step::kDeep / 2;
-      GRAPNEL_UNROLL
-      for (int i = 0; i < kDown; ++i)
-        left[i] = {left_at(16 * i, 0), left_at(16 * i + 8, 0), left_at(16 * i, kHalf),
-                   left_at(16 * i + 8, kHalf)};
-      GRAPNEL_UNROLL
-      for (int j = 0; j < kAcross; ++j) right[j] = {right_at(8 * j, 0), right_at(8 * j, kHalf)};
-      GRAPNEL_UNROLL
-      for (int i = 0; i < kDown; ++i) GRAPNEL_UNROLL
-      for (int j = 0; j < kAcross; ++j) sums.now[i][j] = Step::multiply(left[i], right[j], sums.now[i][j]);
-    }
-  }
-
-  template <class TileA, class TileB, class Body>
-  GRAPNEL_DEVICE void for_each(const Body& body) const {
-    GRAPNEL_UNROLL
-    for (int i = 0; i < kDown; ++i) GRAPNEL_UNROLL
-    for (int j = 0; j < kAcross; ++j) GRAPNEL_UNROLL
-    for (int e = 0; e < 4; ++e)
-      body(part_.row + 16 * i + part_.group + e / 2 * 8, part_.column + 8 * j + 2 * part_.place + e % 2,
-           sums.total(i, j, e));
-  }
-
- private:
-  using Part = WarpPart<kM, kN>;
-  static constexpr int kDown = Part::kRows / 16, kAcross = Part::kColumns / 8;
-
-  Part part_;
-
- public:
-  Sums<kDown, kAcross> sums;
-};
-
-struct StepTf32 {
-  static constexpr int kDeep = 8;
-
-  template <class Load>
-  GRAPNEL_DEVICE static std::uint32_t operand(const Load& load) {
-    return rounded<13>(load(0));
-  }
-  GRAPNEL_DEVICE static std::array<float, 4> multiply(const std::array<std::uint32_t, 4>& a,
-                                                      const std::array<std::uint32_t, 2>& b,
-                                                      const std::array<float, 4>& c) {
-    return device::multiply_tf32(a, b, c);
-  }
-};
-
-struct StepBf16 {
-  static constexpr int kDeep = 16;
-
-  template <class Load>
-  GRAPNEL_DEVICE static std::uint32_t operand(const Load& load) {
-    return rounded<16>(load(0)) >> 16 | (rounded<16>(load(4)) & 0xffff0000u);
-  }
-  GRAPNEL_DEVICE static std::array<float, 4> multiply(const std::array<std::uint32_t, 4>& a,
-                                                      const std::array<std::uint32_t, 2>& b,
-                                                      const std::array<float, 4>& c) {
-    return device::multiply_bf16(a, b, c);
-  }
-};
-
-template <int kM, int kN>
-using MultiplyTf32 = MultiplyFragments<kM, kN, StepTf32>;
-template <int kM, int kN>
-using MultiplyBf16 = MultiplyFragments<kM, kN, StepBf16>;
-
-/// Runs a product as precision() says, in tiles of 128 x kLargeN where they are enough for a GPU to be busy.
+/// Runs a product by float FMAs, in tiles of 128 x kLargeN where they are enough for a GPU to be busy. Gives
+/// what run_product does.
 template <int kLargeN, class A, class B, class Output>
-void run_precisely(const char* name, const ProductSizes& s, const A& a, const B& b, const Output& output) {
-  const auto run = [&]<template <int, int> class Multiply>() {
-    if constexpr (A::kWidth == 4 && B::kWidth == 4) {
-      constexpr int kEnough = 128;
-      const auto large = static_cast<std::int64_t>(tiles_for(s.m, 128)) * tiles_for(s.n, kLargeN) * s.groups;
-      if (large >= kEnough && s.m > 64 && s.n > kLargeN / 2)
-        return run_product<Multiply, 128, kLargeN>(name, s, a, b, output);
-    }
-    run_product<Multiply, 64, 64>(name, s, a, b, output);
+int run_float_product(const char* name, ProductSizes s, const A& a, const B& b, const Output& output) {
+  const auto run = [&]<class Multiply>() {
+    const std::int64_t tiles =
+        static_cast<std::int64_t>(tiles_for(s.m, Multiply::kM)) * tiles_for(s.n, Multiply::kN) * s.groups;
+    // Two blocks for each of about 128 multiprocessors.
+    const int wanted = std::max(static_cast<int>((255 + tiles) / tiles), tiles_for(s.k, kMostTerms));
+    s.splits = std::clamp(wanted, 1, std::max(1, s.k / (kStepsTogether * Multiply::kDepth)));
+    return run_product<Multiply>(name, s, a, b, output);
   };
-  switch (precision()) {
-    case Precision::fp32:
-      return run.template operator()<MultiplyFloat>();
-    case Precision::tf32:
-      return run.template operator()<MultiplyTf32>();
-    case Precision::bf16:
-      return run.template operator()<MultiplyBf16>();
+  if constexpr (A::kWidth == 4 && B::kWidth == 4) {
+    constexpr int kEnough = 128;
+    const auto large = static_cast<std::int64_t>(tiles_for(s.m, 128)) * tiles_for(s.n, kLargeN) * s.groups;
+    if (large >= kEnough && s.m > 64 && s.n > kLargeN / 2)
+      return run.template operator()<MultiplyFloat<128, kLargeN>>();
   }
+  return run.template operator()<MultiplyFloat<64, 64>>();
 }
 
 }  // namespace grapnel::kernels

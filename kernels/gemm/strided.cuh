@@ -1,24 +1,38 @@
-// What gemm multiplies, matrices of any strides, and where its sums go.
+// What gemm multiplies, matrices by their strides, and where its sums go.
 #pragma once
 
 #include "grapnel/kernels/gemm/tiled.cuh"
 
 namespace grapnel::kernels {
 
-/// An operand as rows (m or n) by k.
-template <bool along_k, int width>
+/// Operands as rows (m or n) by k, one for each group; where several elements are copied together, they lie
+/// side by side. `rounded`: floats are TF32 already.
+template <class T, bool along_k, int width, bool rounded = false>
 struct Strided {
-  static constexpr bool kAlongK = along_k;
+  static constexpr bool kAlongK = along_k, kRounded = rounded;
   static constexpr int kWidth = width;
-  using Row = const float*;
+  using Element = T;
+  using Row = const T*;
+  using Place = std::conditional_t<along_k && (width > 1), int, std::int64_t>;
 
-  const float* data;
+  const T* data;
   std::int64_t row_stride, k_stride;
   int rows;
+  std::int64_t group_stride;
 
-  GRAPNEL_DEVICE void enter(int) {}
-  GRAPNEL_DEVICE Row row(int i) const { return i < rows ? data + i * row_stride : nullptr; }
-  GRAPNEL_DEVICE const float* at(Row from, int k) const { return from ? from + k * k_stride : nullptr; }
+  GRAPNEL_DEVICE void enter(int group) { data += group * group_stride; }
+  /// Behind the last row the first: it is multiplied for nobody.
+  GRAPNEL_DEVICE Row row(int i) const {
+    return data + (i < rows ? i : 0) * (!along_k && width > 1 ? 1 : row_stride);
+  }
+  GRAPNEL_DEVICE Place place(int k) const {
+    if constexpr (along_k && width > 1)
+      return k;
+    else
+      return k * k_stride;
+  }
+  GRAPNEL_DEVICE bool holds(Row, Place) const { return true; }
+  GRAPNEL_DEVICE const T* at(Row row, Place place) const { return row + place; }
 };
 
 struct StoreSum {

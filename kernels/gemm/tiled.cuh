@@ -1,11 +1,10 @@
 // The matrix product behind gemm and all convolution passes on a GPU: C (M,N) = A (M,K) B (K,N), where A, B
 // and what becomes of C are given as small structs.
 //
-// A block makes a tile of kM x kN, in steps of kDepth: copies of the next steps' operands to shared memory
-// are under way while one is multiplied. A source says where an element lies; the tile in shared memory has
-// the order of the source (along k, or along m or n), with rows padded so that no two lanes meet in a bank. A
-// long K is split between blocks; their sums are added in their order by a second kernel. Read next:
-// multiply.cuh.
+// A block makes a tile of kM x kN, in steps: copies of the next steps' operands to shared memory are under
+// way while one is multiplied. A source says where an element lies; the tile in shared memory has the order
+// of the source (along k, or along m or n). A long K is split between blocks; their sums are added in their
+// order by a second kernel. Read next: multiply.cuh (float FMAs), fragments.cuh (tensor cores).
 #pragma once
 
 #include <algorithm>
@@ -14,66 +13,58 @@
 
 namespace grapnel::kernels {
 
-inline constexpr int kDepth = 16, kStages = 3;
-/// So many are added up in one float before they meet the sum of what came before; a split has no fewer.
+inline constexpr int kStages = 3;
+/// So many are added up in one float before they meet the sum of what came before.
 inline constexpr int kStepsTogether = 8;
+/// Terms that a block adds up at most.
+inline constexpr int kMostTerms = 8192;
 
-/// One stage of an operand in shared memory: rows (m or n) by kDepth, dense along k or along rows.
-template <int rows, bool along_k>
-struct OperandTile {
-  static constexpr bool kAlongK = along_k;
-  static constexpr int kPitch = along_k ? kDepth + 4 : rows + 8;
-  static constexpr int kFloats = along_k ? rows * kPitch : kDepth * kPitch;
-  GRAPNEL_DEVICE static int at(int row, int k) { return along_k ? row * kPitch + k : k * kPitch + row; }
-};
-
-/// One thread's share of the copies. A Source has
-///   kAlongK, kWidth        the order of its memory, and how many floats (4 or 1) are copied together
-///   void enter(int group)  goes on to a group's matrix
-///   Row row(int i)         what there is to know of row i, once
-///   const float* at(Row, int k)   the first of kWidth elements; null where they are 0
-///   const float* data      any valid address
-template <int kRows, class Source>
+/// One thread's share of the copies: at one depth of the step, some pieces of the rows. A Source has
+///   Element, kAlongK, kWidth      the order of its memory, and how many elements are copied together
+///   void enter(int group)         goes on to a group's matrix
+///   Row row(int i), Place place(int k)    what there is to know of row i and of depth k; rows behind the
+///   last
+///                                 may be any, as they are multiplied for nobody
+///   bool holds(Row, Place)        whether there is such an element; else it is 0
+///   const Element* at(Row, Place) the first of kWidth
+template <class Tile, class Source, int kThreads>
 class Feeder {
  public:
-  using Tile = OperandTile<kRows, Source::kAlongK>;
+  using Element = typename Source::Element;
 
   GRAPNEL_DEVICE Feeder(const Source& source, int first_row) : source_(source) {
-    for (int i = 0; i < kKept; ++i) rows_[i] = source.row(first_row + row_of(i));
-  }
-
-  GRAPNEL_DEVICE void start(device::Shared<float> tile, int k, int end) const {
-    GRAPNEL_UNROLL
+    const int t = static_cast<int>(device::thread().x), line = t / kLine;
+    depth_ = Source::kAlongK ? t % kLine * kWidth : line;
     for (int i = 0; i < kShare; ++i) {
-      const int depth = depth_of(i);
-      const float* from = k + depth < end ? source_.at(rows_[i % kKept], k + depth) : nullptr;
-      device::copy_async<Source::kWidth>(tile + Tile::at(row_of(i), depth), from ? from : source_.data,
-                                         from == nullptr);
+      // Lines next to each other are written together, so they take turns in where they begin.
+      const int row = Source::kAlongK ? Tile::line(line) + i * kTogether
+                                      : (t % kLine + (kShare > 1 ? i ^ line % 2 : 0) * kLine) * kWidth;
+      rows_[i] = source.row(first_row + row);
+      if (i < kStarts) starts_[i] = Tile::at(row, depth_);
     }
   }
 
- private:
-  static constexpr int kWidth = Source::kWidth, kPieces = kRows * kDepth / kWidth,
-                       kLine = (Source::kAlongK ? kDepth : kRows) / kWidth,
-                       kShare = kPieces / static_cast<int>(kBlockThreads),
-                       kKept = Source::kAlongK ? kShare : 1;  // along rows, a thread has one row only
-  static_assert(kPieces % kBlockThreads == 0 && kBlockThreads % kLine == 0);
+  GRAPNEL_DEVICE void start(device::Shared<Element> tile, int k, int end) const {
+    const auto place = source_.place(k + depth_);
+    const bool inside = k + depth_ < end;
+    GRAPNEL_UNROLL
+    for (int i = 0; i < kShare; ++i)
+      device::copy_async<Source::kWidth>(
+          tile + (Source::kAlongK ? starts_[0] + Tile::at(i * kTogether, 0) : starts_[i % kStarts]),
+          source_.at(rows_[i], place), !(inside && source_.holds(rows_[i], place)));
+  }
 
-  GRAPNEL_DEVICE static int piece(int i) {
-    return static_cast<int>(device::thread().x) + i * static_cast<int>(kBlockThreads);
-  }
-  GRAPNEL_DEVICE static int row_of(int i) {
-    if constexpr (!Source::kAlongK) return piece(i) % kLine * kWidth;
-    // Rows r and r + 4 lie half the banks apart; they are written together.
-    const int line = piece(i) / kLine;
-    return line / 8 * 8 + line % 2 * 4 + line / 2 % 4;
-  }
-  GRAPNEL_DEVICE static int depth_of(int i) {
-    return Source::kAlongK ? piece(i) % kLine * kWidth : piece(i) / kLine;
-  }
+ private:
+  static constexpr int kWidth = Source::kWidth,
+                       kLine = Source::kAlongK ? Tile::kDepth / kWidth : kThreads / Tile::kDepth,
+                       kTogether = kThreads / kLine, kShare = Tile::kRows * Tile::kDepth / kWidth / kThreads,
+                       kStarts = Source::kAlongK ? 1 : kShare;
+  static_assert(kThreads % kLine == 0 && kShare * kThreads * kWidth == Tile::kRows * Tile::kDepth);
+  static_assert(kTogether % 8 == 0 && (kShare == 1 || kShare % 2 == 0));  // Tile::at repeats after 8 rows
 
   Source source_;
-  typename Source::Row rows_[kKept];
+  int depth_, starts_[kStarts];
+  typename Source::Row rows_[kShare];
 };
 
 /// Tiles are counted along m first, then n, then splits, then groups: all in one dimension of the grid, as
@@ -88,6 +79,7 @@ constexpr Int tiles_for(Int size, std::type_identity_t<Int> tile) {
 }
 
 /// The first k of a split: whole steps.
+template <int kDepth>
 GRAPNEL_DEVICE int split_begin(const ProductSizes& s, int split) {
   const auto begin = static_cast<std::int64_t>(tiles_for(s.k, kDepth)) * split / s.splits * kDepth;
   return begin < s.k ? static_cast<int>(begin) : s.k;
@@ -125,6 +117,15 @@ GRAPNEL_DEVICE void deliver_tile(const ProductSizes& s, int slice, int first_row
   in_fours ? deliver_all.template operator()<4>() : deliver_all.template operator()<1>();
 }
 
+/// Whether an Output wants tiles to be summed up, and each is made by one block.
+template <class Output>
+constexpr bool sums_up(const ProductSizes& s, const Output& output) {
+  if constexpr (requires { output.moments; })
+    return output.moments != nullptr && s.splits == 1 && s.groups == 1;
+  else
+    return false;
+}
+
 /// In how many pieces, and of how many rows, the columns of a tile are summed up.
 template <int kRows, int kColumns, int kThreads>
 struct TilePieces {
@@ -155,48 +156,80 @@ GRAPNEL_DEVICE void sum_up_tile(const ProductSizes& s, int first_row, int first_
   device::store(moments, at + s.n, squares - total * shift);
 }
 
-template <class Multiply, int kM, int kN, class A, class B, class Output>
-GRAPNEL_KERNEL(kBlockThreads, kM* kN > 64 * 64 ? 1 : 2)
-product_kernel(ProductSizes s, A a, B b, Output output, device::Global<float> partial) {
+/// What a block has in shared memory: stages of A's tile, then B's; in the end rows of sums. A Multiply has
+///   Element, kM, kN, kDepth, kThreads, kBlocks   what it multiplies, the tile, a step, the launch
+///   Tile<rows, Source>            an operand's stage: kRows, kDepth, kElements, at(row, k); along k, which
+///                                 row is copied as the i-th, line(i)
+///   void step<TileA, TileB>(a, b) adds a stage's products to `sums`
+///   void leave<TileA, TileB>(to, pitch, first)   stores sums of rows first to first + kRowsLeft
+template <class Multiply, class A, class B>
+struct ProductMemory {
+  using Element = typename Multiply::Element;
+  using TileA = typename Multiply::template Tile<Multiply::kM, A>;
+  using TileB = typename Multiply::template Tile<Multiply::kN, B>;
+  static constexpr int kStage = TileA::kElements + TileB::kElements;
+  /// Rows of sums, with which no two lanes meet in a bank; as many at a time as fit where the stages were.
+  static constexpr int kRowsLeft = 64, kPitch = Multiply::kN + 8;
+  static constexpr std::size_t kBytes =
+      std::max(kStages * kStage * sizeof(Element), kRowsLeft* kPitch * sizeof(float));
+};
+
+template <class Multiply, class A, class B, class Output>
+GRAPNEL_KERNEL(Multiply::kThreads, Multiply::kBlocks)
+product_kernel(ProductSizes s, A a, B b, Output output, bool in_fours, device::Global<float> partial) {
   using namespace device;
+  using Memory = ProductMemory<Multiply, A, B>;
+  using TileA = typename Memory::TileA;
+  using TileB = typename Memory::TileB;
+  constexpr int kM = Multiply::kM, kN = Multiply::kN, kDepth = Multiply::kDepth,
+                kThreads = Multiply::kThreads;
   const int across = tiles_for(s.m, kM), down = tiles_for(s.n, kN);
   const int tile = static_cast<int>(block().x), slice = tile / across / down;
   const int group = slice / s.splits, split = slice % s.splits;
   const int first_row = tile % across * kM, first_column = tile / across % down * kN;
   a.enter(group);
   b.enter(group);
-  const Feeder<kM, A> feed_a(a, first_row);
-  const Feeder<kN, B> feed_b(b, first_column);
-  using TileA = typename Feeder<kM, A>::Tile;
-  using TileB = typename Feeder<kN, B>::Tile;
-  const auto stage = [&](int step) {
-    return shared_memory<float>() + step % kStages * (TileA::kFloats + TileB::kFloats);
+  const Feeder<TileA, A, kThreads> feed_a(a, first_row);
+  const Feeder<TileB, B, kThreads> feed_b(b, first_column);
+  const auto rows_of_a = [](int stage) {
+    return shared_memory<typename Memory::Element>() + stage * Memory::kStage;
   };
-  const int begin = split_begin(s, split), end = split_begin(s, split + 1);
+  const int begin = split_begin<kDepth>(s, split), end = split_begin<kDepth>(s, split + 1);
   const int steps = tiles_for(end - begin, kDepth);
-  const auto start = [&](int step) {
+  const auto start = [&](int step, int stage) {
     if (step < steps) {
-      feed_a.start(stage(step), begin + step * kDepth, end);
-      feed_b.start(stage(step) + TileA::kFloats, begin + step * kDepth, end);
+      feed_a.start(rows_of_a(stage), begin + step * kDepth, end);
+      feed_b.start(rows_of_a(stage) + TileA::kElements, begin + step * kDepth, end);
     }
     commit_copies();
   };
   wait_for_previous();
-  for (int step = 0; step < kStages - 1; ++step) start(step);
+  for (int step = 0; step < kStages - 1; ++step) start(step, step);
 
   Multiply multiply;
-  for (int step = 0; step < steps; ++step) {
+  for (int step = 0, stage = 0; step < steps; ++step) {
     wait_for_copies<kStages - 2>();
     sync_block();  // everybody's copies are there, and nobody reads the stage that is filled next
-    start(step + kStages - 1);
-    multiply.template step<TileA, TileB>(stage(step), stage(step) + TileA::kFloats);
+    start(step + kStages - 1, stage == 0 ? kStages - 1 : stage - 1);
+    multiply.template step<TileA, TileB>(rows_of_a(stage), rows_of_a(stage) + TileA::kElements);
     if ((step + 1) % kStepsTogether == 0) multiply.sums.fold();
+    stage = stage == kStages - 1 ? 0 : stage + 1;
   }
   wait_for_copies<0>();
   launch_next();
-  multiply.template for_each<TileA, TileB>([&](int row, int column, float sum) {
-    deliver(s, slice, first_row + row, first_column + column, Vector<float, 1>{{sum}}, output, partial);
-  });
+  const Shared<float> sums = shared_memory<float>();
+  for (int first = 0; first < kM; first += Memory::kRowsLeft) {
+    sync_block();
+    multiply.template leave<TileA, TileB>(sums, Memory::kPitch, first, Memory::kRowsLeft);
+    sync_block();
+    if constexpr (requires { output.moments; })
+      if (sums_up(s, output))
+        sum_up_tile<Memory::kRowsLeft, kN, kThreads>(s, first_row + first, first_column, sums, Memory::kPitch,
+                                                     static_cast<int>(thread().x), output.moments);
+    deliver_tile<Memory::kRowsLeft, kN, kThreads>(s, slice, first_row + first, first_column, sums,
+                                                  Memory::kPitch, static_cast<int>(thread().x), in_fours,
+                                                  output, partial);
+  }
 }
 
 /// Adds up what the splits left.
@@ -225,20 +258,19 @@ void run_split(const char* name, const ProductSizes& s, const Output& output, co
   if (s.splits > 1) launch_each(name, sums, fold_splits_kernel<Output>, s, output, partial);
 }
 
-/// Runs a product of `groups` independent matrices in tiles of kM x kN. Multiply is from multiply.cuh.
-template <template <int, int> class Multiply, int kM, int kN, class A, class B, class Output>
-void run_product(const char* name, ProductSizes s, const A& a, const B& b, const Output& output) {
-  using Index = std::int64_t;
-  const Index tiles = static_cast<Index>(tiles_for(s.m, kM)) * tiles_for(s.n, kN) * s.groups;
-  // Two blocks for each of about 128 multiprocessors, and no more than 8192 terms in a block.
-  const int wanted = std::max(static_cast<int>((255 + tiles) / tiles), tiles_for(s.k, 8192));
-  s.splits = std::clamp(wanted, 1, std::max(1, s.k / (kStepsTogether * kDepth)));
-  constexpr std::size_t kShared =
-      kStages * sizeof(float) * (OperandTile<kM, A::kAlongK>::kFloats + OperandTile<kN, B::kAlongK>::kFloats);
+/// Runs a product of `groups` independent matrices, each in `splits` parts. Gives how many rows the pieces
+/// have that tiles were summed up in; 0: they were not.
+template <class Multiply, class A, class B, class Output>
+int run_product(const char* name, const ProductSizes& s, const A& a, const B& b, const Output& output) {
+  const std::int64_t blocks = static_cast<std::int64_t>(tiles_for(s.m, Multiply::kM)) *
+                              tiles_for(s.n, Multiply::kN) * s.groups * s.splits;
   run_split(name, s, output, [&](float* partial) {
-    device::launch(name, {static_cast<unsigned>(tiles * s.splits)}, {kBlockThreads}, kShared,
-                   product_kernel<Multiply<kM, kN>, kM, kN, A, B, Output>, s, a, b, output, partial);
+    device::launch(name, {static_cast<unsigned>(blocks)}, {static_cast<unsigned>(Multiply::kThreads)},
+                   ProductMemory<Multiply, A, B>::kBytes, product_kernel<Multiply, A, B, Output>, s, a, b,
+                   output, s.n % 4 == 0 && output.in_fours(), partial);
   });
+  using Memory = ProductMemory<Multiply, A, B>;
+  return sums_up(s, output) ? TilePieces<Memory::kRowsLeft, Multiply::kN, Multiply::kThreads>::kLength : 0;
 }
 
 }  // namespace grapnel::kernels

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <limits>
+#include <string_view>
 
 #include "cuda_host/convolutions.h"
 #include "grapnel/kernels/accelerator.h"
@@ -44,34 +45,34 @@ const std::vector<Conv2d>& shapes() {
 
 }  // namespace
 
-TEST_CASE("conv2d: all passes of all shapes") {
+TEST_CASE("conv2d: all passes of all shapes, of numbers that are exact in TF32 and bfloat16, too") {
   for (std::size_t i = 0; i < shapes().size(); ++i) {
     CAPTURE(i);
     const Conv2d& p = shapes()[i];
-    check_same(run(p, data_for(p)), expected_of(p, data_for(p)));
+    const Data d = data_for(p);
+    const Results expected = expected_of(p, d);
+    in_every_precision([&](Precision) { check_same(run(p, d), expected); });
   }
-}
-
-TEST_CASE("conv2d: numbers exact in TF32 and bfloat16 make the same sums there") {
-  for (const Conv2d& p : {shape_of(1, 4, 7, 5, 8, {3, 2, 1}), shape_of(1, 3, 4, 5, 5, {3, 1, 1}),
-                          shape_of(1, 8, 3, 4, 8, {3, 1, 1, 1, 2})})
-    in_every_precision([&](Precision) { check_same(run(p, data_for(p)), expected_of(p, data_for(p))); });
 }
 
 TEST_CASE("conv2d: weights that lie channels last") {
   const Conv2d p = shape_of(1, 6, 5, 6, 8, {3, 1, 1, 1, 2});
-  check_same(run(p, data_for(p), 0, true), expected_of(p, data_for(p), 0, true));
+  in_every_precision(
+      [&](Precision) { check_same(run(p, data_for(p), 0, true), expected_of(p, data_for(p), 0, true)); });
 }
 
-TEST_CASE("conv2d: each part of an epilogue, and all") {
-  const Conv2d p = shape_of(2, 4, 2, 3, 6, {1, 1, 0, 1, 2});
-  for (const unsigned parts : {1u, 2u, 4u, 8u, 16u, 32u, kAllParts}) {
-    CAPTURE(parts);
-    check_same(run(p, data_for(p), parts), expected_of(p, data_for(p), parts));
-  }
+TEST_CASE("conv2d: each part of an epilogue, and all, of a sum in one part and in many, and by phases") {
+  const Conv2d p = shape_of(2, 4, 2, 3, 6, {1, 1, 0, 1, 2}), strided = shape_of(1, 6, 5, 4, 8, {3, 2, 1});
   // A sum in parts meets its epilogue once, at the end.
   const Conv2d deep = shape_of(1, 260, 2, 3, 8, {1});
-  check_same(run(deep, data_for(deep), kAllParts), expected_of(deep, data_for(deep), kAllParts));
+  in_every_precision([&](Precision) {
+    for (const unsigned parts : {1u, 2u, 4u, 8u, 16u, 32u, kAllParts}) {
+      CAPTURE(parts);
+      check_same(run(p, data_for(p), parts), expected_of(p, data_for(p), parts));
+    }
+    for (const Conv2d& one : {deep, strided})
+      check_same(run(one, data_for(one), kAllParts), expected_of(one, data_for(one), kAllParts));
+  });
 }
 
 TEST_CASE("conv2d: any numbers, to the roundings of each precision") {
@@ -87,26 +88,21 @@ TEST_CASE("conv2d: any numbers, to the roundings of each precision") {
   });
 }
 
-TEST_CASE("conv2d: tiles of 128 x 128 and 128 x 64, which the table takes for large products only") {
+TEST_CASE("conv2d: tiles of 128 x 64 by FMAs, which the table takes for large products only") {
   const Conv2d p = shape_of(1, 4, 12, 11, 132, {3, 1, 1});
   const ConvShape shape = conv_shape(p);
   const Data d = data_for(p);
-  const Results expected = expected_of(p, d);
-  const Array<float> x(d.x), w(d.w), dy(d.dy), y(d.dy.size()), dw(d.w.size()), packed(d.w.size());
-  cuda_conv2d().conv2d_pack(p, ConvPass::forward, packed.data(), w.data(), strides_of(p, true).data());
-  run_product<MultiplyTf32, 128, 128>("conv2d", {1, 132, 132, 36, 1}, PatchesByPixel<4>{x.data(), shape},
-                                      Weights<4>{packed.data(), 36, 132}, StoreSum{y.data(), nullptr, 132});
-  check_close(y.values(), expected_of(p, d, 0, true).y, 8);
-  run_product<MultiplyFloat, 128, 64>("conv2d_weight_grad", {1, 132, 36, 132, 1},
-                                      GradientsByChannel<4>{dy.data(), shape},
-                                      PatchesByTap<4>{x.data(), shape}, StoreSum{dw.data(), nullptr, 36});
+  const Array<float> x(d.x), dy(d.dy), dw(d.w.size());
+  run_product<MultiplyFloat<128, 64>>(
+      "conv2d_weight_grad", {1, 132, 36, 132, 1}, Strided<float, false, 4>{dy.data(), 1, 132, 132, 0},
+      Patches<float, false, 4>{x.data(), shape, 4, 4}, StoreSum{dw.data(), nullptr, 36});
   // (k, (r, s, c)) here, (k, c, r, s) there.
   const std::vector<float> got = dw.values();
   std::vector<float> turned(got.size());
   for (std::size_t k = 0; k < 132; ++k)
     for (std::size_t tap = 0; tap < 9; ++tap)
       for (std::size_t c = 0; c < 4; ++c) turned[(k * 4 + c) * 9 + tap] = got[k * 36 + tap * 4 + c];
-  check_close(turned, expected.dw, 8);
+  check_close(turned, expected_of(p, d).dw, 8);
 }
 
 TEST_CASE("conv2d: a weight gradient of many pixels has the same bits every time") {
@@ -143,7 +139,18 @@ TEST_CASE("conv2d: NaN reaches what reads it, and nothing else") {
 
 TEST_CASE("conv2d: no picture, no filter, a gradient of nothing is zero") {
   for (const Conv2d& p : {shape_of(0, 4, 5, 5, 8, {3, 1, 1}), shape_of(1, 4, 5, 5, 0, {3, 1, 1})})
-    check_same(run(p, data_for(p)), expected_of(p, data_for(p)));
+    in_every_precision([&](Precision) { check_same(run(p, data_for(p)), expected_of(p, data_for(p))); });
+}
+
+TEST_CASE("conv2d: what a pass is made by, without Hopper") {
+  const Conv2d p = shape_of(2, 64, 8, 8, 64, {3, 1, 1}), odd = shape_of(2, 3, 8, 8, 6, {3, 2, 1, 1, 3});
+  in_every_precision([&](Precision precision) {
+    const std::string_view name = precision == Precision::fp32   ? "implicit_gemm"
+                                  : precision == Precision::tf32 ? "ampere_tf32"
+                                                                 : "ampere_bf16";
+    for (const ConvPass pass : {ConvPass::forward, ConvPass::input_grad, ConvPass::weight_grad})
+      for (const Conv2d& one : {p, odd}) CHECK(cuda_conv2d().conv2d_variant(one, pass) == name);
+  });
 }
 
 TEST_CASE("conv2d: more pixels than an int counts are refused, pooling is not fused") {

@@ -19,6 +19,7 @@ using cuda_host::Site;
 #define GRAPNEL_KERNEL(...) [[maybe_unused]] static void
 #define GRAPNEL_DEVICE inline
 #define GRAPNEL_UNROLL
+#define GRAPNEL_UNROLL_TWICE
 
 inline Dim thread() {
   return cuda_host::thread_index();
@@ -199,9 +200,10 @@ void wait_for_copies() {
 using kernels::BFloat16;
 
 /// Four 8x8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8. Of each, a lane gets row
-/// lane / 4, elements 2 (lane % 4) and the next; transposed, of column lane / 4.
-template <bool transposed>
-std::array<std::uint32_t, 4> load_matrices(Shared<BFloat16> row, const Site& site = Site::current()) {
+/// lane / 4, elements 2 (lane % 4) and the next, which may be one of 32 bits; transposed, of column lane / 4.
+template <bool transposed, class T>
+std::array<std::uint32_t, 4> load_matrices(Shared<T> row, const Site& site = Site::current()) {
+  static_assert(sizeof(T) == 2 || !transposed);
   const auto rows =
       host::exchange(cuda_host::kAllLanes, host::read<Vector<std::uint16_t, 8>>(row, site), site);
   std::array<std::uint32_t, 4> result{};

@@ -88,15 +88,14 @@ void check(const Operands& o, bool with_bias) {
 }
 
 /// The same by one kind of tile, in fours whether or not they end with a row.
-template <template <int, int> class Multiply, int kN, class A, class B>
+template <class Multiply, class A, class B>
 void check_large(const Operands& o, A left, B right) {
   const Gemm& s = o.shape;
   const Array<float> a(o.a), b(o.b), c(std::vector<float>(static_cast<std::size_t>(s.m * s.c_row), 77));
-  left = {a.data(), s.a_row, s.a_col, static_cast<int>(s.m)};
-  right = {b.data(), s.b_col, s.b_row, static_cast<int>(s.n)};
-  run_product<Multiply, 128, kN>("gemm",
-                                 {1, static_cast<int>(s.m), static_cast<int>(s.n), static_cast<int>(s.k), 1},
-                                 left, right, StoreSum{c.data(), nullptr, s.c_row});
+  left = {a.data(), s.a_row, s.a_col, static_cast<int>(s.m), 0};
+  right = {b.data(), s.b_col, s.b_row, static_cast<int>(s.n), 0};
+  run_product<Multiply>("gemm", {1, static_cast<int>(s.m), static_cast<int>(s.n), static_cast<int>(s.k), 1},
+                        left, right, StoreSum{c.data(), nullptr, s.c_row});
   cuda_host::check_close(c.values(), expected_of(o, false), 4);
 }
 
@@ -128,10 +127,12 @@ TEST_CASE("gemm: operands transposed, with gaps, apart, and not aligned") {
   std::vector<float> shifted_a = o.a, shifted_b = o.b;
   shifted_a.insert(shifted_a.begin(), 99);
   shifted_b.insert(shifted_b.begin(), 99);
-  const Array<float> a(shifted_a), b(shifted_b),
-      c(std::vector<float>(static_cast<std::size_t>(12 * o.shape.c_row), 77));
-  cuda().gemm(o.shape, c.data(), a.data() + 1, b.data() + 1, nullptr);
-  cuda_host::check_close(c.values(), expected_of(o, false), 4);
+  in_every_precision([&](Precision) {
+    const Array<float> a(shifted_a), b(shifted_b),
+        c(std::vector<float>(static_cast<std::size_t>(12 * o.shape.c_row), 77));
+    cuda().gemm(o.shape, c.data(), a.data() + 1, b.data() + 1, nullptr);
+    cuda_host::check_close(c.values(), expected_of(o, false), 4);
+  });
 }
 
 TEST_CASE("gemm: few rows, in float32 whatever the precision") {
@@ -156,15 +157,16 @@ TEST_CASE("gemm: few rows, in float32 whatever the precision") {
   kernels::set_precision(Precision::fp32);
 }
 
-TEST_CASE("gemm: tiles of 128 x 128 and 128 x 64, which the table takes for large products only") {
+TEST_CASE("gemm: tiles of 128 x 128 and 128 x 64 by FMAs, which the table takes for large products only") {
   const Operands o = operands(130, 132, 20, Lies::by_rows, Lies::by_columns);
   Operands turned = o;
   turned.shape.a_row = 1, turned.shape.a_col = 132, turned.shape.b_row = 132, turned.shape.b_col = 1;
   turned.a.resize(132 * 20);
-  check_large<MultiplyFloat, 128>(o, Strided<true, 4>{}, Strided<true, 4>{});
-  check_large<MultiplyFloat, 128>(turned, Strided<false, 4>{}, Strided<false, 4>{});
-  check_large<MultiplyTf32, 128>(o, Strided<true, 4>{}, Strided<true, 4>{});
-  check_large<MultiplyBf16, 64>(turned, Strided<false, 4>{}, Strided<false, 4>{});
+  using Along = Strided<float, true, 4>;
+  using Across = Strided<float, false, 4>;
+  check_large<MultiplyFloat<128, 128>>(o, Along{}, Along{});
+  check_large<MultiplyFloat<128, 128>>(turned, Across{}, Across{});
+  check_large<MultiplyFloat<128, 64>>(o, Along{}, Along{});
 }
 
 TEST_CASE("gemm: any numbers, to the roundings of each precision") {

@@ -9,7 +9,7 @@ import math
 SMS, CLOCK = 132, 1755.0  # multiprocessors; MHz held under load (boost is 1980)
 MACS = {"fp32": 128, "tf32": 1024, "bf16": 2048}  # a clock and multiprocessor
 CEILING = {"tf32": 0.86, "bf16": 0.83}  # of those, what a GEMM of 8192^3 reached: 410 and 791 TFLOP/s
-MMA_SYNC = 0.6  # of the tensor cores' rate, which only wgmma reaches
+MMA_SYNC = 0.62  # of the tensor cores' rate, which only wgmma reaches
 MEMORY, L2 = 3.0e6, 9.0e6  # bytes a microsecond: a measured copy; 5120 bytes a clock, as documented for A100
 CACHED = 30e6  # activations of a kernel up to this many bytes are still in the 50 MB L2
 SHARED = 128  # bytes of shared memory a clock, read by wgmma or written by copies
@@ -18,16 +18,15 @@ START, GAP = 2.0, 1.0  # us: a kernel's start and end; between two kernels of on
 # pegainfer-project/pegainfer, issue 569); ours do little before they wait for the one before.
 OVERLAP = 0.9
 HOST = 5.0  # us of the CPU for one eager launch, with the engine's share
-# Instructions of a warp for a step of 16 k in the tiled kernels, counted in what nvcc 13.0 makes for sm_90a, by the tile's rows
-# and columns and by how many floats are copied at once; blocks of a tile that fit a multiprocessor (92 to 128 registers, for
-# 128x128 130 to 153).
-SLOTS = {"fp32": {(64, 64, 1): 746, (64, 64, 4): 490, (128, 64, 4): 798, (128, 128, 4): 1359},
-         "tf32": {(64, 64, 1): 496, (64, 64, 4): 264, (128, 64, 4): 402, (128, 128, 4): 512},
-         "bf16": {(64, 64, 1): 516, (64, 64, 4): 284, (128, 64, 4): 435, (128, 128, 4): 543}}
-RESIDENT = {(64, 64): 2, (128, 64): 2, (128, 128): 1}
-# Of all issue slots, those that are used: independent FMAs; reads, roundings and mma.sync that wait for each other, in two
-# blocks a multiprocessor or in one.
-USED = {"fp32": {1: 0.9, 2: 0.9}, "tf32": {1: 0.6, 2: 0.8}, "bf16": {1: 0.6, 2: 0.8}}
+# Instructions of a warp for a step, counted in what nvcc 13.0 makes for sm_90a. By FMAs 16 k, by the tile's rows and columns and
+# by how many floats are copied at once; blocks of a tile that fit a multiprocessor. Of issue slots FMAs use 0.9.
+SLOTS = {(64, 64, 1): 475, (64, 64, 4): 415, (128, 64, 4): 720, (128, 128, 4): 1195}
+RESIDENT = {(64, 64): 2, (128, 64): 1, (128, 128): 1}
+# By mma.sync 64 bytes of k, by rows and columns: of operands that lie along k, and of those that lie across. Folding sums counts an
+# eighth. A block has four warps.
+FRAGMENT_SLOTS = {"tf32": {(64, 64): (169, 236), (128, 64): (249, 316), (128, 128): (294, 419)},
+                  "bf16": {(64, 64): (120, 143), (128, 64): (152, 179), (128, 128): (197, 238)}}
+USED = 0.8  # of issue slots, and of what mma.sync and shared memory could do, if two blocks or more take turns; one alone two thirds
 # On wgmma: of an operand's elements the bytes and the parts, and steps until sums are added to those before. float32 is made of
 # products of bfloat16; so is, of two parts, a first convolution's weight gradient in TF32.
 WGMMA = {"fp32": (2, 3, 1), "pair": (2, 2, 1), "tf32": (4, 1, 8), "bf16": (2, 1, 8)}
@@ -52,7 +51,7 @@ class Variant:
     overlap: float = 0  # us that a launch starts earlier than after the one before
 
 
-TILED = Variant("tiled", wgmma=False)  # kernels/gemm/tiled.cuh
+SM_80 = Variant("sm_80", wgmma=False)  # kernels/gemm/tiled.cuh, by FMAs or by the mma.sync of fragments.cuh
 HOPPER = Variant("sm_90a", overlap=OVERLAP)  # kernels/gemm/hopper.cuh
 CUDNN = Variant("cuDNN-like", widths=(64, 128, 256), held=1, together=2, ends=1500, fold=0, whole_waves=True, bf16_stored=True, flat=False, any_channels=True)
 
@@ -125,8 +124,8 @@ def run_split(blocks, splits, clocks, through_l2, weights, activations, sums):
     return [product, stream(partial + 4 * sums)] if splits > 1 else [product]
 
 
-def tiled(precision, m, n, k, width, wide, weights, activations):
-    """run_precisely and run_product."""
+def by_fmas(m, n, k, width, wide, weights, activations):
+    """run_float_product"""
     large = width == 4 and m > 64 and n > wide // 2 and up(m, 128) * up(n, wide) >= 128
     rows, columns = (128, wide) if large else (64, 64)
     tiles = up(m, rows) * up(n, columns)
@@ -134,11 +133,37 @@ def tiled(precision, m, n, k, width, wide, weights, activations):
     steps, blocks = up(up(k, splits), 16), tiles * splits
     resident = min(RESIDENT[rows, columns], up(blocks, SMS))
     # Eight warps, two to a scheduler.
-    clocks = 2 * SLOTS[precision][rows, columns, width] / USED[precision][resident]
-    if precision != "fp32":
-        clocks = max(clocks, rows * columns * 16 / MACS[precision] / MMA_SYNC)
-    through_l2 = blocks * steps * 64 * (rows + columns)
-    return run_split(blocks, splits, steps * clocks + 3000 / resident, through_l2, weights, activations, m * n)
+    clocks = 2 * SLOTS[rows, columns, width] / 0.9
+    return run_split(blocks, splits, steps * clocks + 3000 / resident, blocks * steps * 64 * (rows + columns), weights, activations, m * n)
+
+
+def fragment_tiling(m, n, k, depth):
+    """The rule of fragments.cuh: rows, columns and splits."""
+    steps, best = up(k, depth), None
+    for rows, columns, step in ((128, 128, 8), (128, 64, 5), (64, 64, 3)):
+        most = max(steps // 4, 1)
+        first = min(max(up(k, 8192), 1), most) if rows == 128 else 1
+        for splits in range(first, min(most, first + 127) + 1):
+            blocks = up(m, rows) * up(n, columns) * splits
+            each = up(blocks, 128)
+            cost = max(2 * each, 3) * (up(steps, splits) + 1) * step + (2 * (80 + each * rows * columns // 320) if splits > 1 else 0)
+            if best is None or cost < best[0]:
+                best = cost, rows, columns, splits
+    return best[1:]
+
+
+def by_fragments(precision, m, n, k, across, weights, activations):
+    """run_fragment_product: a step takes as long as the slowest of instructions (four warps, one to a scheduler), mma.sync, and
+    shared memory, which copies write once and two warps read."""
+    depth = 64 // WGMMA[precision][0]
+    rows, columns, splits = fragment_tiling(m, n, k, depth)
+    blocks, steps = up(m, rows) * up(n, columns) * splits, up(up(k, depth), splits)
+    clocks = max(FRAGMENT_SLOTS[precision][rows, columns][across], rows * columns * depth / MACS[precision] / MMA_SYNC,
+                 (rows + columns) * 64 * 3 / SHARED) / USED
+    each = up(blocks, SMS)
+    resident = min(3 if rows * columns < 128 * 128 else 2, each)
+    return run_split(blocks, splits, (steps * clocks + 3000 / resident) * (1.5 if each == 1 else 1), blocks * steps * 64 * (rows + columns),
+                     weights, activations, m * n)
 
 
 def tiling_for(precision, m, n, steps):
@@ -231,9 +256,26 @@ def conv(variant, precision, layer, batch, which="forward", more=0, given=False)
         fits = False
     if linear:
         fits = fits and m >= 64 and n >= 64
+    if strided:  # by phases, a launch each
+        before += [START] * (layer.stride ** 2 - 1)
+        taps = math.ceil(taps / layer.stride ** 2)
     if not (fits and variant.wgmma):
-        k, wide = (pixels_out, 128 if linear else 64) if which == "wgrad" else (taps * c, 128)
-        return before + tiled(precision, m, n, k, 4 if layer.c % 4 == 0 else 1, wide, w, x + y + more)
+        if precision == "fp32":
+            k, wide = (pixels_out, 128 if linear else 64) if which == "wgrad" else (taps * c, 128)
+            return before + by_fmas(m, n, k, 4 if layer.c % 4 == 0 else 1, wide, w, x + y + more)
+        element = WGMMA[precision][0]
+        padded = up(layer.c, 16 // element) * 16 // element
+        of_x, of_y = element * pixels_in * padded, element * pixels_out * layer.k  # as operands
+        if not given and which != "dgrad" and of_x != x:
+            before.append(stream(x + of_x))
+        if which == "dgrad" and of_y != y:
+            before.append(stream(y + of_y))
+        if linear and which == "dgrad" and element < size:
+            before.append(stream(1.5 * w))
+        c = padded if which == "forward" else c
+        k, n = (pixels_out, taps * padded) if which == "wgrad" else (taps * c, n)
+        moved = {"forward": of_x + y, "dgrad": x + of_y, "wgrad": of_x + of_y}[which] + more
+        return before + by_fragments(precision, m, n, k, which == "wgrad" or linear and which == "dgrad", w * element / size, moved)
     if variant.flat and which == "wgrad" and precision == "tf32":
         flat, planes = batch * (layer.out + (layer.r > 1)) ** 2, min(layer.stride, layer.r) ** 2
         piece, wide = WGMMA[precision][0] * WGMMA[precision][1], 64 if layer.c <= 64 else 128
@@ -248,15 +290,12 @@ def conv(variant, precision, layer, batch, which="forward", more=0, given=False)
     if which == "wgrad":
         n = taps * up(layer.c, 64) * 64 if variant.flat else n
         return before + on_wgmma(variant, precision, m, n, 1, c, w, x + y + more, half=precision == "tf32")
-    if strided:  # by phases, a launch each
-        before += [START] * (layer.stride ** 2 - 1)
-        taps = math.ceil(taps / layer.stride ** 2)
     return before + on_wgmma(variant, precision, m, n, taps, c, w, x + y + more)
 
 
 def parts_left(variant, precision, layer, batch):
     """Bytes that a convolution writes besides its result, for the next one."""
-    leaves = layer.kind == "conv" and variant.wgmma and precision != "tf32" and not variant.bf16_stored
+    leaves = layer.kind == "conv" and (variant.wgmma and precision == "fp32" or precision == "bf16") and not variant.bf16_stored
     return batch * layer.out ** 2 * layer.k * WGMMA[precision][0] * WGMMA[precision][1] if leaves else 0
 
 

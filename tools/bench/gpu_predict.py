@@ -11,7 +11,7 @@ import pathlib
 import statistics
 import sys
 
-from gpu_model import CUDNN, GAP, HOPPER, HOST, NETS, OVERLAP, PASSES, PRECISIONS, TILED, Layer, conv, infer, parts_left, predicted_ms, step
+from gpu_model import CUDNN, GAP, HOPPER, HOST, NETS, OVERLAP, PASSES, PRECISIONS, SM_80, Layer, conv, infer, parts_left, predicted_ms, step
 
 MULTIPLY_ADDS = {"resnet18": 1.814, "resnet34": 3.664, "vgg16": 15.470}  # G
 
@@ -25,8 +25,8 @@ ASSUMPTIONS = """\
 
 | kernel | registers | shared memory | blocks an SM | what limits it in the model |
 |---|---|---|---|---|
-| tiled 64x64 | 86 to 128 | 29 KB, 3 stages of k = 16 | 2 | instructions, as counted in nvcc's output: 264 a warp and step in TF32 for 8 `mma.sync`, as each operand is read and rounded alone; 80 % of issue slots used (60 % by one block), with FMAs 90 % |
-| tiled 128x64 (wgrad), 128x128 | 92 to 125, 130 to 153 | 39, 57 KB | 2, 1 | the same: 402 and 512 instructions, 16 and 32 `mma.sync` |
+| sm_80, by FMAs: 64x64, 128x64 (wgrad), 128x128 | 91 to 128, 130, 147 to 168 | 30, 39, 60 KB, 3 stages of k = 16 | 2, 1, 1 | instructions, as counted in nvcc's output: 415, 720, 1195 a warp and step; 90 % of issue slots used |
+| sm_80, by `mma.sync`: 64x64, 128x64, 128x128 | 128 to 144, 138 to 163, 220 to 246 | 24, 36, 48 KB, 3 stages of 64 bytes | 3, 3, 2 | `mma.sync`, at 62 % of the rate of `wgmma`; 128 bytes of shared memory a clock; instructions: for the 64 `mma.sync` of a warp's 64x64 in bfloat16 197 a step (238 of operands across, TF32 294 and 419); of the slowest 80 %, of one block alone two thirds of that |
 | sm_90a 128x64 in one part | 80 | 96 KB, 4 stages of 128 bytes | 2 | as the next; of the 3000 clocks each block of two costs half |
 | sm_90a 128x64, 128x128, 128x256 | 168 at start, then 40 and 232 | 192 to 216 KB, stages of 128 bytes | 1 | the GEMM ceiling; 128 bytes of shared memory a clock (57 %, 80 % and all of a tile's peak); L2; 3000 clocks a tile for first copies and results, 200 every 8 steps, or every step in float32, which takes six products of bfloat16 |
 | cuDNN-like, up to 128x256 | 232 | 192 KB | 1 | the same without the 200; two blocks share an operand, 1500 clocks a tile; TF32 weight gradients at half the rate |"""
@@ -79,7 +79,7 @@ def calibration():
             rows.append([precision, str(layer), " / ".join(map(str, measured)),
                          " / ".join(f"{m * (1 + e):.0f} ({e:+.0%})" for m, e in zip(measured, off)),
                          " / ".join(f"{o:.0f} ({o / m:.0%})" for o, m in zip(ours, measured)),
-                         " / ".join(f"{tflops(TILED, precision, layer, which):.0f}" for which in PASSES)])
+                         " / ".join(f"{tflops(SM_80, precision, layer, which):.0f}" for which in PASSES)])
     size = [abs(e) for e in errors]
     text = ("TFLOP/s of forward / dgrad / wgrad. The cuDNN-like variant shows how far to trust the model: its errors are in brackets; "
             f"half of them are below {statistics.median(size):.0%}, nine tenths below {sorted(size)[len(size) * 9 // 10]:.0%}, the worst is "
@@ -88,18 +88,18 @@ def calibration():
             "before left it, and leaves its result as float32 and bfloat16; the input's gradient converts dy first, for the weight's, "
             "too.")
     return table("Layers at batch 64 beside cuDNN", text,
-                 ["", "layer", "cuDNN, measured", "cuDNN-like (error)", "sm_90a (of cuDNN)", "tiled"], rows)
+                 ["", "layer", "cuDNN, measured", "cuDNN-like (error)", "sm_90a (of cuDNN)", "sm_80"], rows)
 
 
 def networks():
     rows = []
     for (net, batch), measured in PYTORCH.items():
         for precision in PRECISIONS:
-            ours = [ms for variant in (TILED, HOPPER) for ms in predicted_ms(variant, precision, net, "infer", batch)]
+            ours = [ms for variant in (SM_80, HOPPER) for ms in predicted_ms(variant, precision, net, "infer", batch)]
             rows.append([net, batch, precision, *map(figure, ours), *map(figure, measured[precision])])
     return table("Inference, ms", "PyTorch's columns are measured. A launch is taken to cost "
                  f"{HOST:.0f} us of the CPU, two kernels of a graph lie {GAP:.0f} us apart, of sm_90a, whose launches overlap, {GAP - OVERLAP:.1f}; a `Plan` is one graph.",
-                 ["", "batch", "precision", "tiled, eager", "tiled, graph", "sm_90a, eager", "sm_90a, graph", "PyTorch eager",
+                 ["", "batch", "precision", "sm_80, eager", "sm_80, graph", "sm_90a, eager", "sm_90a, graph", "PyTorch eager",
                   "channels last", "+ graph", "compiled"], rows)
 
 
@@ -107,11 +107,11 @@ def steps():
     rows = []
     for net in NETS:
         for precision in PRECISIONS:
-            ours = [figure(predicted_ms(variant, precision, net, "train", 128)[0]) for variant in (TILED, HOPPER)]
+            ours = [figure(predicted_ms(variant, precision, net, "train", 128)[0]) for variant in (SM_80, HOPPER)]
             parts = [figure(sum(times) / 1e3) for times in step(HOPPER, precision, net, 128).values()]
             rows.append([net, precision, *ours, *parts, *map(figure, PYTORCH_STEP.get(net, {}).get(precision, (None,) * 3))])
     return table("A training step at batch 128, ms", "The parts are of sm_90a. PyTorch's columns are measured, bf16 as autocast.",
-                 ["", "precision", "tiled", "sm_90a", "forward", "dgrad", "wgrad", "batch norm", "pools, additions", "weights packed",
+                 ["", "precision", "sm_80", "sm_90a", "forward", "dgrad", "wgrad", "batch norm", "pools, additions", "weights packed",
                   "SGD", "PyTorch eager", "channels last", "compiled"], rows)
 
 
