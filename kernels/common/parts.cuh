@@ -105,10 +105,13 @@ GRAPNEL_DEVICE void store_parts(device::Global<ElementOf<Way>> operand, std::int
 template <int width, class T>
 GRAPNEL_DEVICE device::Vector<float, width> load_floats(device::Global<const T> from, std::int64_t i) {
   const auto values = device::load_vector<width>(from, i);
-  if constexpr (std::is_same_v<T, float>) return values;
-  device::Vector<float, width> floats;
-  GRAPNEL_UNROLL for (int k = 0; k < width; ++k) floats[k] = float_of(values[k]);
-  return floats;
+  if constexpr (std::is_same_v<T, float>) {
+    return values;
+  } else {
+    device::Vector<float, width> floats;
+    GRAPNEL_UNROLL for (int k = 0; k < width; ++k) floats[k] = float_of(values[k]);
+    return floats;
+  }
 }
 /// The other way, rounded to nearest.
 template <int width, class T>

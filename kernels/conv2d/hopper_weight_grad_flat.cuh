@@ -78,9 +78,10 @@ struct FlatPlane {
 
 /// flat (C, pitch) = pictures, zeros where they have no pixel; through shared memory, channels behind one
 /// another on one side, pixels on the other.
+template <class T>
 GRAPNEL_KERNEL(kBlockThreads)
 lay_flat_kernel(FlatPlane p, std::int64_t pixels, std::int64_t pitch, device::Global<float> flat,
-                device::Global<const float> pictures) {
+                device::Global<const T> pictures) {
   using namespace device;
   after_previous();
   constexpr int kPitch = kFlatChannels + 1, kWarps = static_cast<int>(kBlockThreads) / 32;
@@ -94,7 +95,8 @@ lay_flat_kernel(FlatPlane p, std::int64_t pixels, std::int64_t pitch, device::Gl
       const Pixel at = pixel_of(static_cast<int>(first + i), p.rows, p.columns);
       const int h = at.h * p.stride_h + p.first_h, w = at.w * p.stride_w + p.first_w;
       if (h >= 0 && h < p.h && w >= 0 && w < p.w)
-        value = load(pictures, ((std::int64_t{at.n} * p.h + h) * p.w + w) * p.c + first_channel + mine);
+        value =
+            float_of(load(pictures, ((std::int64_t{at.n} * p.h + h) * p.w + w) * p.c + first_channel + mine));
     }
     store(tile, i * kPitch + mine, value);
   }
@@ -127,7 +129,8 @@ inline bool weight_grad_runs_flat(const Conv2d& p) {
   return pixels > 0 && flat <= 2 * pixels && device::has_hopper();
 }
 
-inline void weight_grad_flat(const Conv2d& conv, float* dw, const float* x, const float* dy) {
+template <class T>
+void weight_grad_flat(const Conv2d& conv, float* dw, const T* x, const T* dy) {
   constexpr const char* kName = "conv2d_weight_grad";
   const ConvShape p = conv_shape(conv);
   const FlatAxis h = rows_axis(conv), w = columns_axis(conv);
@@ -140,12 +143,12 @@ inline void weight_grad_flat(const Conv2d& conv, float* dw, const float* x, cons
   const device::Workspace x_memory(static_cast<std::size_t>(planes * conv.c * pitch) * sizeof(float)),
       dy_memory(static_cast<std::size_t>(conv.k * pitch) * sizeof(float));
   float *const x_flat = x_memory.of<float>(), *const dy_flat = dy_memory.of<float>();
-  const auto lay_flat = [&](float* to, const float* from, const FlatPlane& plane) {
+  const auto lay_flat = [&](float* to, const T* from, const FlatPlane& plane) {
     device::launch(kName,
                    {static_cast<unsigned>((pitch + kFlatPixels - 1) / kFlatPixels),
                     static_cast<unsigned>(tiles_for(plane.c, kFlatChannels))},
-                   {kBlockThreads}, sizeof(float) * kFlatPixels * (kFlatChannels + 1), lay_flat_kernel, plane,
-                   pixels, pitch, to, from);
+                   {kBlockThreads}, sizeof(float) * kFlatPixels * (kFlatChannels + 1), lay_flat_kernel<T>,
+                   plane, pixels, pitch, to, from);
   };
   lay_flat(dy_flat, dy, {h.length(), w.length(), p.oh, p.ow, p.k, 1, 1, 0, 0});
   for (int i = 0; i < h.planes(); ++i)

@@ -185,7 +185,8 @@ FragmentTiling fragment_tiling(const ProductSizes& s) {
   const int steps = tiles_for(s.k, kDepth), most = std::max(steps / kFewestSteps, 1);
   FragmentTiling best{};
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
-  for (const auto& [m, n, step] : {std::array{128, 128, 8}, {128, 64, 5}, {64, 64, 3}}) {
+  constexpr int kTiles[][3] = {{128, 128, 8}, {128, 64, 5}, {64, 64, 3}};
+  for (const auto& [m, n, step] : kTiles) {
     const std::int64_t tiles = std::int64_t{tiles_for(s.m, m)} * tiles_for(s.n, n) * s.groups;
     const int first = m == 64 ? 1 : std::clamp(tiles_for(s.k, kMostTerms), 1, most);
     for (int splits = first; splits <= std::min(most, first + 127); ++splits) {
