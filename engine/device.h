@@ -52,8 +52,9 @@ int cuda_device_count();
 void synchronize(Device device);
 
 /// How matrix products and convolutions of float32 tensors multiply on a CUDA device: fp32 (the default),
-/// tf32 or bf16, of which tensor cores take operands with 10 or 7 bits of fraction. Sums, weights and
-/// activations are float32 in all three. PyTorch's default is fp32 for products, tf32 for convolutions.
+/// tf32 or bf16, of which tensor cores take operands with 10 or 7 bits of fraction. Sums and weights are
+/// float32 in all three; activations, too, but that bf16 keeps those made under a Fusion as bfloat16, as
+/// PyTorch's autocast does. PyTorch's default is fp32 for products, tf32 for convolutions.
 using kernels::Precision, kernels::precision, kernels::set_precision;
 /// Reads "fp32", "tf32" or "bf16". Throws NameError for anything else.
 Precision parse_precision(const std::string& text);

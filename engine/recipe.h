@@ -6,7 +6,8 @@
 // runs it. Nothing else can tell the difference. An intermediate value that somebody still holds when a
 // longer recipe runs is computed itself, and the rest goes on from it: a hook that keeps what a layer
 // returned gets exactly that, and nothing is computed twice. Elements that a recipe may read change only
-// after it ran: asking for them runs it. Read next: recipe.cpp, then ops/conv2d.cpp. Internal to the engine.
+// after it ran: asking for them runs it. Read next: recipe.cpp, waiting.cpp, then ops/conv2d.cpp. Internal to
+// the engine.
 #pragma once
 
 #include <memory>

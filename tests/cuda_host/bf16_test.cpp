@@ -7,13 +7,14 @@
 #include <map>
 #include <optional>
 
+#include "cuda_host/capture.h"
 #include "cuda_host/convolutions.h"
 #include "grapnel/engine/backward.h"
 #include "grapnel/engine/fusion.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/recipe.h"
 #include "grapnel/nn/layers.h"
-#include "grapnel/nn/models.h"
+#include "grapnel/nn/plan.h"
 
 using namespace grapnel;
 using namespace grapnel::kernels;
@@ -386,4 +387,29 @@ TEST_CASE("moments of a convolution's results, by its own kernel and by another 
   };
   in_every_precision([&](Precision) { check(); });
   on_hopper([&](Precision) { check(); });
+}
+
+TEST_CASE("bf16: a plan's pass is one graph, with the same answers") {
+  std::optional<WithHopper> hopper;
+  SUBCASE("on Hopper") {
+    hopper.emplace();
+  }
+  SUBCASE("on others") {}
+  set_precision(Precision::bf16);
+  Generator generator(6);
+  const Tensor x = Tensor::randn({1, 3, 12, 12}, generator).to(Device::cuda());
+  const auto net = net_on(Device::cuda());
+  net->eval();
+  const auto fused = [&] {
+    const InferenceMode inference;
+    const Fusion fusion;
+    return (*net)(x).to_vector<float>();
+  };
+  const std::vector<float> expected = fused();
+  const Plan ask = plan(net, x);
+  const std::uint64_t replays = activity().replays;
+  CHECK(ask(x).to_vector<float>() == expected);
+  CHECK(activity().replays == replays + 1);
+  set_precision(Precision::fp32);
+  CHECK(ask(x).to_vector<float>() != expected);
 }

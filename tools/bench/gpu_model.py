@@ -45,7 +45,6 @@ class Variant:
     ends: int = 3000  # clocks of a tile in which nothing is multiplied: its first copies, its results
     fold: int = 200  # clocks in which sums are added to those before; tiles 256 wide do not
     whole_waves: bool = False  # a long sum is split as suits the multiprocessors, not by the rule of the code
-    bf16_stored: bool = False  # activations are bfloat16 in memory; else converted before each product
     flat: bool = True  # weight gradients in TF32 lay pixels behind one another first; else both operands lie as they come
     any_channels: bool = False  # 3 channels, too, as if they were a whole step
     overlap: float = 0  # us that a launch starts earlier than after the one before
@@ -53,7 +52,7 @@ class Variant:
 
 SM_80 = Variant("sm_80", wgmma=False)  # kernels/gemm/tiled.cuh, by FMAs or by the mma.sync of fragments.cuh
 HOPPER = Variant("sm_90a", overlap=OVERLAP)  # kernels/gemm/hopper.cuh
-CUDNN = Variant("cuDNN-like", widths=(64, 128, 256), held=1, together=2, ends=1500, fold=0, whole_waves=True, bf16_stored=True, flat=False, any_channels=True)
+CUDNN = Variant("cuDNN-like", widths=(64, 128, 256), held=1, together=2, ends=1500, fold=0, whole_waves=True, flat=False, any_channels=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,6 +211,11 @@ def on_wgmma(variant, precision, m, n, taps, c, weights, activations, half=False
     return best
 
 
+def bytes_of(precision):
+    """Of an element of an activation in memory."""
+    return 2 if precision == "bf16" else 4
+
+
 def stem(variant, precision, layer, batch, which, more):
     """hopper_stem.cuh: x is laid out, and dy for a weight gradient is converted, then they are multiplied."""
     way = "pair" if precision == "tf32" and which == "wgrad" else precision
@@ -221,12 +225,14 @@ def stem(variant, precision, layer, batch, which, more):
     pixel = up(rows * layer.c * size, 16) * 16
     segments = up(layer.r, rows) * up(layer.r * pixel, 128)
     laid = parts * batch * ((layer.out - 1 + up(layer.r, layer.stride)) * layer.stride) ** 2 * pixel
-    stored = 2 if precision == "bf16" and variant.bf16_stored else 4
+    stored = bytes_of(precision)
     x, y = stored * batch * layer.size ** 2 * layer.c, stored * batch * layer.out ** 2 * layer.k
     w = 4 * layer.r ** 2 * layer.c * layer.k
     pixels = 64 if which == "wgrad" else 128  # of a tile
     tiles = batch * min(up(layer.out, wide) * up(layer.out, pixels // wide) for wide in (8, 16, 32, 64, 128) if wide <= pixels)
     times = [stream(x + laid)]
+    if precision == "bf16":  # pictures come as floats
+        times.insert(0, stream(3 * x))
     if which == "forward":
         return times + on_wgmma(variant, way, tiles * pixels, layer.k, segments, 1, 128 * parts * segments * layer.k, laid + y + more)
     dy = parts * size * batch * layer.out ** 2 * layer.k
@@ -238,7 +244,7 @@ def stem(variant, precision, layer, batch, which, more):
 def conv(variant, precision, layer, batch, which="forward", more=0, given=False):
     """The kernels of one pass of a convolution or linear layer; `more` bytes are read or written by its epilogue. `given`: its
     input is there as the operand that it multiplies; so is dy for a weight gradient, after the input's."""
-    size = 2 if precision == "bf16" and variant.bf16_stored else 4
+    size = bytes_of(precision) if layer.kind == "conv" or variant.any_channels else 4
     if layer.kind == "conv" and layer.c <= 4 and which != "dgrad" and variant.wgmma and not variant.any_channels:
         return stem(variant, precision, layer, batch, which, more)
     before = []
@@ -282,7 +288,7 @@ def conv(variant, precision, layer, batch, which="forward", more=0, given=False)
         laid = [stream(y + piece * flat * layer.k)] + [stream(x / layer.stride ** 2 + piece * flat * layer.c)] * planes
         return laid + on_wgmma(variant, precision, m, taps * up(layer.c, wide) * wide, 1, flat, w,
                                piece * flat * (layer.k + planes * layer.c))
-    if precision == "fp32" or precision == "bf16" and not variant.bf16_stored:
+    if WGMMA[precision][0] * WGMMA[precision][1] != size:
         copied = WGMMA[precision][0] * WGMMA[precision][1] / 4
         if not given:
             before.append(stream((1 + copied) * (x if which == "wgrad" else read)))
@@ -295,13 +301,21 @@ def conv(variant, precision, layer, batch, which="forward", more=0, given=False)
 
 def parts_left(variant, precision, layer, batch):
     """Bytes that a convolution writes besides its result, for the next one."""
-    leaves = layer.kind == "conv" and (variant.wgmma and precision == "fp32" or precision == "bf16") and not variant.bf16_stored
+    leaves = layer.kind == "conv" and variant.wgmma and precision == "fp32"
     return batch * layer.out ** 2 * layer.k * WGMMA[precision][0] * WGMMA[precision][1] if leaves else 0
+
+
+def is_split(variant, precision, layer, batch):
+    """Whether blocks share the sums of a forward convolution: then batch norm reads its result again."""
+    pixels, taps = batch * layer.out ** 2, layer.r ** 2
+    if not variant.wgmma:
+        return precision != "fp32" and fragment_tiling(pixels, layer.k, taps * layer.c, 64 // WGMMA[precision][0])[2] > 1
+    return layer.c > 4 and tiling_for(precision, pixels, layer.k, taps * up(layer.c * WGMMA[precision][0], 128))[1] > 1
 
 
 def infer(variant, precision, net, batch):
     """[(layer, times of its kernels)]"""
-    size = 2 if precision == "bf16" and variant.bf16_stored else 4
+    size = bytes_of(precision)
     result, last = [], None
     for layer in NETS[net]:
         y = size * batch * layer.out ** 2 * layer.k
@@ -320,12 +334,9 @@ def infer(variant, precision, net, batch):
 def step(variant, precision, net, batch):
     """{pass: times} of forward, backward and SGD with momentum. ReLU's mask goes with an input gradient; where a shortcut ends,
     gradients are added and masked in passes of their own."""
-    size = 2 if precision == "bf16" and variant.bf16_stored else 4
     times = {name: [] for name in (*PASSES, "batch norm", "pools, additions", "weights packed", "SGD")}
-    last = None
     for i, layer in enumerate(NETS[net]):
-        left = parts_left(variant, precision, layer, batch) if precision == "bf16" else 0  # float32's are too large to keep
-        given, last = left > 0 and last == "conv", layer.kind
+        size = 4 if layer.kind == "linear" else bytes_of(precision)
         x, y = (size * batch * s ** 2 * c for s, c in ((layer.size, layer.c), (layer.out, layer.k)))
         if layer.kind not in ("conv", "linear"):
             times["pools, additions"] += [stream(x + 1.25 * y), stream(x + 1.25 * y)]
@@ -333,8 +344,7 @@ def step(variant, precision, net, batch):
         w = 4 * layer.r ** 2 * layer.c * layer.k
         for which in PASSES:
             if i or which != "dgrad":
-                more = left if which == "forward" and net == "vgg16" else 0
-                times[which] += conv(variant, precision, layer, batch, which, more, given and which != "dgrad")
+                times[which] += conv(variant, precision, layer, batch, which)
         times["SGD"] += [stream(5 * w)]
         if layer.kind == "conv":
             times["weights packed"] += [stream(2 * w)] * (2 if i else 1)
@@ -343,7 +353,9 @@ def step(variant, precision, net, batch):
         if layer.kind == "conv" and net != "vgg16":
             small = stream(100 * layer.k)
             # moments, running averages, scale and shift, the map; dots, factors, the blend; SGD of weight and bias
-            times["batch norm"] += [stream(y), small, small, small, small, stream(2 * y + (y if layer.residual else 0) + left)]
+            # Where a convolution leaves its sums, of pieces of 32 rows or more.
+            moments = stream(y) if is_split(variant, precision, layer, batch) else stream(y / size / 4)
+            times["batch norm"] += [moments, small, small, small, small, stream(2 * y + (y if layer.residual else 0))]
             times["batch norm"] += [stream(2 * y), small, small, stream(3 * y)]
             times["SGD"] += [small, small]
         else:

@@ -16,7 +16,7 @@ from gpu_model import CUDNN, GAP, HOPPER, HOST, NETS, OVERLAP, PASSES, PRECISION
 MULTIPLY_ADDS = {"resnet18": 1.814, "resnet34": 3.664, "vgg16": 15.470}  # G
 
 CHANGES = {
-    "bfloat16 in memory": {"bf16_stored": True}, "clusters of 2": {"together": 2},
+    "clusters of 2": {"together": 2},
     "persistent: tiles end while others multiply": {"ends": 1500, "fold": 0}, "splits in whole waves": {"whole_waves": True}}
 
 ASSUMPTIONS = """\
@@ -84,9 +84,7 @@ def calibration():
     text = ("TFLOP/s of forward / dgrad / wgrad. The cuDNN-like variant shows how far to trust the model: its errors are in brackets; "
             f"half of them are below {statistics.median(size):.0%}, nine tenths below {sorted(size)[len(size) * 9 // 10]:.0%}, the worst is "
             f"{max(errors, key=abs):+.0%}. Where it is far too fast, the layers take 30 to 120 us and cuDNN chose kernels far below its best. "
-            "For sm_90a, in brackets: share of cuDNN's measured speed. Its forward pass in bfloat16 finds its input as the convolution "
-            "before left it, and leaves its result as float32 and bfloat16; the input's gradient converts dy first, for the weight's, "
-            "too.")
+            "For sm_90a, in brackets: share of cuDNN's measured speed. In bfloat16 all operands are that in memory.")
     return table("Layers at batch 64 beside cuDNN", text,
                  ["", "layer", "cuDNN, measured", "cuDNN-like (error)", "sm_90a (of cuDNN)", "sm_80"], rows)
 
