@@ -56,14 +56,14 @@ void Storage::compute() const {
   if (!keeps_bf16(device_, plan_->type, plan_->shape)) return make_elements();
   const Tensor halves = plan_->recipe->run_as_bf16(device_, plan_->shape);
   keep(kBf16Key, halves.storage());
-  plan_->recipe = make_pooled<Recipe>(Step{Kind::values, halves});
+  plan_->recipe = make_pooled<Recipe>(Step{Step::Kind::values, halves});
 }
 
 bool Storage::compute_with_moments(const Tensor& mean, const Tensor& variance) const {
   {
     std::lock_guard lock(plan_mutex_);
     if (!plan_ || !plan_->recipe->leaves_moments(device_)) return false;
-    plan_->recipe = make_pooled<Recipe>(plan_->recipe, Step{Kind::moments, mean, variance});
+    plan_->recipe = make_pooled<Recipe>(plan_->recipe, Step{Step::Kind::moments, mean, variance});
   }
   compute();
   return true;

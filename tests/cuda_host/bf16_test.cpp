@@ -320,6 +320,7 @@ TEST_CASE("bf16: a network's activations and gradients are never floats, forward
       CHECK(is_kept(gradients[name]));
     }
   }
+  for (const auto& [name, value] : there->seen) CHECK(is_kept(value));
   const auto of = [](Net& net) { return net.named_parameters(); };
   double by_operands = 0, by_storage = 0;
   for (std::size_t i = 0; i < of(*here).size(); ++i) {
