@@ -166,7 +166,7 @@ TEST_CASE("fragments: neither copies nor reads meet a bank twice, and none is re
   });
 }
 
-TEST_CASE("fragments: TF32 is the nearest, ties away from zero; NaN and infinity stay") {
+TEST_CASE("fragments: TF32 is the nearest, ties away from zero, NaN and infinity stay") {
   const float ulp = 0x1p-10f;
   const std::vector<std::pair<float, float>> pairs = {
       {1 + ulp / 2, 1 + ulp},
@@ -205,7 +205,7 @@ TEST_CASE("fragments: TF32 is the nearest, ties away from zero; NaN and infinity
   check.operator()<false>();
 }
 
-TEST_CASE("fragments: any numbers of a long product are rounded, then summed exactly; the same bits twice") {
+TEST_CASE("fragments: any numbers of a long product are rounded, then summed exactly, the same bits twice") {
   constexpr Index m = 66, n = 20, k = 700;
   const std::vector<float> a = any_numbers(m * k, 1), b = any_numbers(n * k, 2);
   by_tensor_cores([&](Precision precision) {
@@ -262,7 +262,7 @@ TEST_CASE("fragments: convolutions in tiles of 128 x 128, of patches along k and
   });
 }
 
-TEST_CASE("fragments: any numbers of a convolution are rounded, then summed exactly; the same bits twice") {
+TEST_CASE("fragments: any numbers of a convolution are rounded, then summed exactly, the same bits twice") {
   for (const Conv2d& p :
        {shape_of(1, 40, 9, 10, 36, {3, 2, 1}), shape_of(1, 18, 6, 7, 12, {3, 1, 1, 1, 2})}) {
     const Data d = any_data_for(p);

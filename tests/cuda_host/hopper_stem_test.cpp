@@ -80,7 +80,7 @@ TEST_CASE("Hopper, stem: each part of an epilogue, and all, of a sum in one part
 }
 
 TEST_CASE(
-    "Hopper, stem: any numbers are rounded as the mode says, then summed exactly; the same bits twice") {
+    "Hopper, stem: any numbers are rounded as the mode says, then summed exactly, the same bits twice") {
   const Conv2d p = shape_of(2, 3, 21, 19, 64, {7, 2, 3});
   const Data d = any_data_for(p);
   const Results exact = expected_of(p, d, 0, false, kBoth),
