@@ -1,11 +1,12 @@
-"""What nvcc makes of the CUDA kernels: registers, spills and the instruction mix, as a table in kernels/cuda_report.md.
+r"""What nvcc makes of the CUDA kernels: registers, spills and the instruction mix, as a table in kernels/cuda_report.md.
 
-  GRAPNEL_TRAFFIC=1 build/release/tests/test_cuda_host 2> launches.txt
+  GRAPNEL_TRAFFIC=1 build/release/tests/test_cuda_host \
+    -sfe='*/model_test*,*/hopper_test*,*/hopper_faults*,*/blocks_test*,*/shadow_test*' 2> launches.txt
   python3 tools/bench/cuda_report.py [--nvcc NVCC] [--nvdisasm NVDISASM] [--launches launches.txt] [--families NAME...]
 
 Needs nvcc, c++filt and nvdisasm (of the CUDA toolkit, or of Python's `triton` package). Fails if a kernel spills, or on Hopper
-touches global memory before it waits for the launch before. The first line, which takes minutes, asks the model of a GPU
-(tests/cuda_host) how the tests launched each kernel; with what it printed, the report ends with a table of that. --families
+touches global memory before it waits for the launch before. The first line asks the model of a GPU (tests/cuda_host)
+how the tests launched each kernel, but for those of tests of the model itself; with that the report ends with a table. --families
 prints what nvcc makes of these folders of kernels/, and writes nothing.
 """
 import argparse
