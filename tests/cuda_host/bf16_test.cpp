@@ -389,6 +389,7 @@ TEST_CASE("moments of a convolution's results, by its own kernel and by another 
                                    z.halves.data());
       const std::vector<float> of_halves = mean_of_halves.values(), of_rounded = expected_mean.values();
       const bool rounded = of_halves == of_rounded;
+      if (p.r == 1) CHECK_FALSE(rounded);  // one step: nobody shares a tile
       const Array<float>& like_variance = rounded ? expected_variance : variance;
       check_close(of_halves, rounded ? of_rounded : mean.values(), 1.5);
       check_close(variance_of_halves.values(), like_variance.values(), 4);
