@@ -56,7 +56,7 @@ void for_each_pixel(Image& image, const Change& change) {
 using Hsv = std::array<std::uint8_t, 3>;
 
 Hsv to_hsv(const std::uint8_t* rgb) {
-  const auto [low, high] = std::minmax({rgb[0], rgb[1], rgb[2]});
+  const std::uint8_t low = std::min({rgb[0], rgb[1], rgb[2]}), high = std::max({rgb[0], rgb[1], rgb[2]});
   if (low == high) return {0, 0, high};
   const float range = static_cast<float>(high - low);
   const auto below_high = [&](int c) { return static_cast<float>(high - rgb[c]) / range; };

@@ -127,7 +127,8 @@ TEST_CASE("fusion: a hook on any module, and on all, sees what it sees without" 
     const Tensor logits = (*net.module)(net.x);
     const Fusion fusion;
     check_same(watch(*net.module, run), want, kLayer);
-    for (const auto& [path, module] : net.module->named_modules()) {
+    for (const auto& [key, module] : net.module->named_modules()) {
+      const std::string& path = key;
       CAPTURE(path);
       Seen seen;
       const ScopedHook hook = module->register_forward_hook(
@@ -185,7 +186,8 @@ TEST_CASE("fusion: what a hook returns takes effect on every module, and goes wi
     }();
     memory_of_a_run();  // the second run keeps the packed weights
     const std::size_t memory = memory_of_a_run();
-    for (const auto& [path, module] : net.module->named_modules()) {
+    for (const auto& [key, module] : net.module->named_modules()) {
+      const std::string& path = key;
       CAPTURE(path);
       const auto halve = [](nn::Module&, const Tensors&, const Tensors& outputs) -> std::optional<Tensors> {
         return Tensors{outputs[0] * 0.5 + 0.25};

@@ -161,9 +161,10 @@ TEST_CASE(
   }
   CHECK(net->load_state_dict(state, true, true).ok());
 
-  for (const auto& [name, tensor] : net->state_dict()) {
-    const auto given = std::find_if(state.begin(), state.end(),
-                                    [&name = name](const auto& entry) { return entry.first == name; });
+  for (const auto& [key, tensor] : net->state_dict()) {
+    const std::string& name = key;
+    const auto given =
+        std::find_if(state.begin(), state.end(), [&](const auto& entry) { return entry.first == name; });
     REQUIRE(given != state.end());
     CAPTURE(name);
     CHECK(tensor.to_vector<double>() == given->second.to_vector<double>());

@@ -207,8 +207,9 @@ TEST_CASE("init: the networks start as torchvision's") {
     const auto net = nn::make_model(name, {.num_classes = 10, .width = 4});
     const bool vgg = std::string(name) == "vgg16";
     int seen = 0;
-    for (const auto& [path, module] : net->named_modules()) {
-      CAPTURE(std::string(name) + "." + path);
+    for (const auto& [key, module] : net->named_modules()) {
+      const std::string path = std::string(name) + "." + key;
+      CAPTURE(path);
       Tensor weight, bias;
       double variance = 0;
       if (const auto* conv = dynamic_cast<nn::Conv2d*>(module)) {

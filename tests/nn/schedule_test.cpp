@@ -26,7 +26,8 @@ TEST_CASE("schedules: every rate is PyTorch's") {
       {"warm_up step", nn::warm_up(4, steps(), 0.25)},
       {"warm_up cosine", nn::warm_up(4, cosine(), 0.25)},
   };
-  for (const auto& [name, schedule] : schedules) {
+  for (const auto& [key, schedule] : schedules) {
+    const std::string name = key;
     const auto expected = scenario_lines("schedules.txt", name);
     for (std::size_t step = 0; step < expected.size(); ++step) {
       INFO(name, " at step ", step);
