@@ -92,9 +92,7 @@ const kernels::Accelerator& use(Device device) {
 void* take_memory(Device device, std::size_t bytes) {
   if (device.kind == Device::Kind::cpu) return BlockCache::instance().take(bytes);
   void* data = on_device("memory", [&] { return use(device).allocate(device.index, bytes); });
-  if (!data)
-    throw DeviceError(to_string(device) + " is out of memory: " + std::to_string(bytes) +
-                      " bytes were asked for; use a smaller batch or picture");
+  if (!data) throw DeviceError(kernels::out_of_memory(to_string(device), bytes));
   return data;
 }
 

@@ -19,6 +19,12 @@ class DeviceFault : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// What whoever asked for so much memory is told, if the device has no more.
+inline std::string out_of_memory(const std::string& device, std::size_t bytes) {
+  return device + " is out of memory: " + std::to_string(bytes) +
+         " bytes were asked for; use a smaller batch or picture";
+}
+
 /// Work that is recorded once and then started as one, again and again, on the same memory. Each kind of
 /// accelerator has its own.
 struct Graph;

@@ -310,7 +310,7 @@ cudaStream_t device::current_stream() {
 device::Workspace::Workspace(std::size_t bytes)
     : bytes_(bytes), data_(bytes == 0 ? nullptr : allocate(current_device(), bytes)) {
   if (bytes > 0 && !data_)
-    throw DeviceFault("out of memory: " + std::to_string(bytes) + " bytes were asked for");
+    throw DeviceFault(kernels::out_of_memory("cuda:" + std::to_string(current_device()), bytes));
 }
 
 device::Workspace::~Workspace() {

@@ -144,8 +144,7 @@ void free_graph(Graph* graph) noexcept {
 
 device::Workspace::Workspace(std::size_t bytes)
     : bytes_(bytes), data_(bytes == 0 ? nullptr : allocate(0, bytes)) {
-  if (bytes > 0 && !data_)
-    throw kernels::DeviceFault("out of memory: " + std::to_string(bytes) + " bytes were asked for");
+  if (bytes > 0 && !data_) throw kernels::DeviceFault(kernels::out_of_memory("cuda:0", bytes));
 }
 
 device::Workspace::~Workspace() {
