@@ -22,7 +22,6 @@ TEST_CASE("a small network, a training step in every precision") {
   for (const Precision precision : kPrecisions) check_step({small_net, {2, 3, 6, 6}, 5, false}, precision);
 }
 
-#ifndef GRAPNEL_SANITIZED  // on the model, minutes
 // By the running statistics: those of a batch magnify the errors of rounded operands where the last maps are
 // of one pixel.
 TEST_CASE("ResNet18, a training step in every precision") {
@@ -74,4 +73,3 @@ TEST_CASE("training steps follow the CPU's: running statistics, SGD, AdamW") {
     CHECK(distance(run(DType::float32, kCuda, adam), run(DType::float64, Device::cpu(), adam)) < 1e-6);
   }
 }
-#endif
