@@ -15,6 +15,10 @@ namespace kernels {
 struct BFloat16 {
   std::uint16_t bits;
 };
+/// IEEE 754's binary16, as bits.
+struct Float16 {
+  std::uint16_t bits;
+};
 
 }  // namespace kernels
 

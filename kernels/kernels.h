@@ -93,7 +93,13 @@ struct Gemm {
   std::int64_t a_row, a_col;
   std::int64_t b_row, b_col;
   std::int64_t c_row;
-  Parts parts = {};  ///< of B
+  const void* packed_b = nullptr;  ///< what gemm_pack made of B; null: nothing
+};
+
+/// In what form gemm reads B if it is packed, and how many bytes that takes. No name: it would not read it.
+struct GemmPacking {
+  const char* name = nullptr;
+  std::size_t bytes = 0;
 };
 
 /// Cross-correlation of x (N,C,H,W) with w (K,C/groups,R,S) into y (N,K,OH,OW).
@@ -219,9 +225,12 @@ struct FloatKernels : ActivationKernels<T> {
   void (*binary)(Binary op, const Loops<3>& loops, T* out, const T* x, const T* y);
   void (*gemm)(const Gemm& shape, T* c, const T* a, const T* b, const T* bias);
 
-  // How many Parts of B gemm multiplies, and conv2d's first two passes of an input with so many channels, as
-  // precision() is now. They make them unless they are given. 0: they read floats. Null: always.
-  int (*gemm_parts)(const Gemm& shape);
+  // B, dense, packed for all products of its shape and precision() as it is now. Null: never.
+  GemmPacking (*gemm_packing)(const Gemm& shape);
+  void (*gemm_pack)(const Gemm& shape, void* packed, const T* b);
+
+  // How many Parts conv2d's first two passes multiply of an input with so many channels, as precision() is
+  // now. They make them unless they are given. 0: they read floats. Null: always.
   int (*conv2d_parts)(std::int64_t channels);
   // Elements are a multiple of 4.
   void (*make_parts)(std::int64_t count, std::int64_t elements, std::uint16_t* parts, const T* x);

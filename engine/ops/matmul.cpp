@@ -6,6 +6,18 @@
 namespace grapnel {
 namespace {
 
+/// What gemm reads in place of b; null: nothing else.
+template <class T>
+std::shared_ptr<Storage> packed_b(const kernels::FloatKernels<T>& table, const kernels::Gemm& shape,
+                                  const Tensor& b) {
+  const auto [name, bytes] =
+      table.gemm_packing && is_whole(b) ? table.gemm_packing(shape) : kernels::GemmPacking{};
+  if (!name) return nullptr;
+  const std::int64_t key[] = {reinterpret_cast<std::intptr_t>(name), shape.k};
+  const auto pack = [&](void* to) { table.gemm_pack(shape, to, static_cast<const T*>(b.storage()->read())); };
+  return b.storage()->derived({reinterpret_cast<const char*>(key), sizeof(key)}, bytes, pack);
+}
+
 /// (..., M, K) x (..., K, N) with equal batch dimensions (stride 0 allowed), plus bias (N) if set. Not
 /// recorded.
 Tensor multiply(const char* name, const Tensor& a, const Tensor& b, const Tensor& bias) {
@@ -25,15 +37,8 @@ Tensor multiply(const char* name, const Tensor& a, const Tensor& b, const Tensor
     gemm.b_row = b.strides()[batch_rank];
     gemm.b_col = b.strides()[batch_rank + 1];
     gemm.c_row = gemm.n;
-    std::shared_ptr<Storage> parts;
-    if (const int count = table.gemm_parts && is_whole(b) ? table.gemm_parts(gemm) : 0) {
-      const auto make = [&](void* to) {
-        table.make_parts(count, b.numel(), static_cast<std::uint16_t*>(to),
-                         static_cast<const T*>(b.storage()->read()));
-      };
-      parts = b.storage()->derived(parts_key(count), kernels::Parts{count}.bytes(b.numel()), make);
-      gemm.parts = {count, static_cast<const std::uint16_t*>(parts->read())};
-    }
+    const std::shared_ptr<Storage> packed = packed_b(table, gemm, b);
+    if (packed) gemm.packed_b = packed->read();
     const std::int64_t matrix = gemm.m * gemm.n;
     for (std::int64_t i = 0, batches = matrix ? out.numel() / matrix : 0; i < batches; ++i) {
       std::int64_t a_offset = 0, b_offset = 0, rest = i;

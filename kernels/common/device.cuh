@@ -235,7 +235,14 @@ GRAPNEL_DEVICE void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
 }
 
-using kernels::BFloat16;
+using kernels::BFloat16, kernels::Float16;
+
+/// The same number.
+GRAPNEL_DEVICE float widened(Float16 half) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(half.bits));
+  return value;
+}
 
 /// Four 8x8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8. Of each, a lane gets row
 /// lane / 4, elements 2 (lane % 4) and the next, which may be one of 32 bits; transposed, of column lane / 4.

@@ -64,6 +64,9 @@ GRAPNEL_DEVICE float float_of(float value) {
 GRAPNEL_DEVICE float float_of(device::BFloat16 value) {
   return float_of(static_cast<std::uint32_t>(value.bits) << 16);
 }
+GRAPNEL_DEVICE float float_of(device::Float16 value) {
+  return device::widened(value);
+}
 
 /// What becomes of an operand's element.
 template <class Way>

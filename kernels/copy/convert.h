@@ -13,9 +13,6 @@
 
 namespace grapnel::kernels {
 
-struct Float16 {
-  std::uint16_t bits;
-};
 struct Boolean {
   std::uint8_t value;
 };

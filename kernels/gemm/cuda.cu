@@ -66,8 +66,8 @@ void multiply_on_hopper(const Gemm& s, const float* a, const float* b, const Sto
                             },
                             output);
                       };
-                      if (Way::kParts == s.parts.count && s.parts.input)
-                        multiply(reinterpret_cast<const ElementOf<Way>*>(s.parts.input), s.k);
+                      if (s.packed_b)
+                        multiply(static_cast<const ElementOf<Way>*>(s.packed_b), s.k);
                       else
                         with_operand<Way>("gemm", MatrixOf<float>{b, s.n, s.k, s.b_col, 1}, multiply);
                     });
@@ -84,19 +84,30 @@ void multiply_in_tiles(const Gemm& s, const float* a, const float* b, const Stor
         run_fragment_product<Way>("gemm", {1, m, n, k, 1}, left, right, output);
     };
     if constexpr (std::is_same_v<Way, AsBf16>)
-      if (s.parts.count == Way::kParts && s.parts.input)
+      if (s.packed_b)
         return multiply(Strided<device::BFloat16, true, kPiece<Way>>{
-            reinterpret_cast<const device::BFloat16*>(s.parts.input), k, 1, n, 0});
+            static_cast<const device::BFloat16*>(s.packed_b), k, 1, n, 0});
     with_source<Way>(b, n, k, s.b_col, s.b_row, multiply);
   });
 }
 
-/// B as it must lie for its parts to be used: dense along k.
-int gemm_parts(const Gemm& s) {
-  const Precision mode = precision();
-  if (mode == Precision::tf32 || s.b_row != 1 || s.b_col != s.k || s.k % 8 != 0) return 0;
-  if (mode == Precision::bf16) return AsBf16::kParts;
-  return s.m > kMostThinRows && runs_on_hopper(s, mode) ? AsFp32::kParts : 0;
+/// Of a B that is dense along k: halves for few rows in tf32, one part in bf16, in fp32 three where Hopper
+/// multiplies them.
+GemmPacking packing(const Gemm& s) {
+  if (s.b_row != 1 || s.b_col != s.k) return {};
+  const auto parts = [&](int count) { return Parts{count}.bytes(s.n * s.k); };
+  switch (precision()) {
+    case Precision::tf32:
+      if (s.k % 4 != 0 || s.m > kMostThinRows) return {};
+      return {"halves", halves_size(s.n, s.k)};
+    case Precision::bf16:
+      if (s.k % 8 != 0) return {};
+      return {"1 part", parts(AsBf16::kParts)};
+    case Precision::fp32:
+      if (s.k % 8 != 0 || s.m <= kMostThinRows || !runs_on_hopper(s, Precision::fp32)) return {};
+      return {"3 parts", parts(AsFp32::kParts)};
+  }
+  return {};
 }
 
 void make_parts(std::int64_t count, std::int64_t elements, std::uint16_t* parts, const float* x) {
@@ -105,6 +116,15 @@ void make_parts(std::int64_t count, std::int64_t elements, std::uint16_t* parts,
                       reinterpret_cast<device::BFloat16*>(parts));
   };
   count == 1 ? make.template operator()<AsBf16>() : make.template operator()<AsFp32>();
+}
+
+void pack(const Gemm& s, void* packed, const float* b) {
+  const Precision mode = precision();
+  if (mode == Precision::tf32)
+    pack_halves("gemm's weights", s.n, s.k, packed, b);
+  else
+    make_parts(mode == Precision::bf16 ? AsBf16::kParts : AsFp32::kParts, s.n * s.k,
+               static_cast<std::uint16_t*>(packed), b);
 }
 
 void gemm(const Gemm& s, float* c, const float* a, const float* b, const float* bias) {
@@ -116,10 +136,16 @@ void gemm(const Gemm& s, float* c, const float* a, const float* b, const float* 
   const Precision mode = precision();
   if (is_thin(s, a, b)) {
     const int m = static_cast<int>(s.m), n = static_cast<int>(s.n), k = static_cast<int>(s.k);
-    const auto* part =
-        reinterpret_cast<const device::BFloat16*>(s.parts.count == 1 ? s.parts.input : nullptr);
-    return part ? run_thin_product("gemm", m, n, k, a, s.a_row, part, s.b_col, output)
-                : run_thin_product("gemm", m, n, k, a, s.a_row, b, s.b_col, output);
+    const auto multiply = [&](const auto& columns) {
+      run_thin_product("gemm", m, n, k, a, s.a_row, columns, output);
+    };
+    if (!s.packed_b)
+      multiply(ThinColumns<float>{b, s.b_col});
+    else if (mode == Precision::tf32)
+      multiply(packed_halves(s.packed_b, s.n, s.k));
+    else
+      multiply(ThinColumns<device::BFloat16>{static_cast<const device::BFloat16*>(s.packed_b), s.k});
+    return;
   }
   if (runs_on_hopper(s, mode))
     return as_precision_says(mode, [&]<class Way>() { multiply_on_hopper<Way>(s, a, b, output); });
@@ -130,7 +156,8 @@ void gemm(const Gemm& s, float* c, const float* a, const float* b, const float* 
 
 void fill_gemm_cuda(FloatKernels<float>& table) {
   table.gemm = gemm;
-  table.gemm_parts = gemm_parts;
+  table.gemm_packing = packing;
+  table.gemm_pack = pack;
   table.make_parts = make_parts;
 }
 

@@ -8,7 +8,7 @@
 
 #include "cuda_host/capture.h"
 #include "cuda_host/model.h"
-#include "grapnel/kernels/dtype.h"
+#include "grapnel/kernels/copy/convert.h"
 
 namespace grapnel::device {
 
@@ -197,7 +197,11 @@ void wait_for_copies() {
   cuda_host::wait_for_copies(left);
 }
 
-using kernels::BFloat16;
+using kernels::BFloat16, kernels::Float16;
+
+inline float widened(Float16 half) {
+  return kernels::to_float(half);
+}
 
 /// Four 8x8 matrices of 16-bit elements; lane l names row l % 8 of matrix l / 8. Of each, a lane gets row
 /// lane / 4, elements 2 (lane % 4) and the next, which may be one of 32 bits; transposed, of column lane / 4.

@@ -38,14 +38,11 @@ void check_parts(const std::vector<std::uint16_t>& parts, const std::vector<floa
   CHECK(wrong == 0);
 }
 
-/// Where some are made: in bfloat16, and on Hopper in float32, too.
+/// On Hopper, and on others.
 template <class Body>
-void where_parts_are(const Body& body) {
-  set_precision(Precision::bf16);
-  body(Precision::bf16, 1);
-  on_hopper([&](Precision precision) {
-    if (precision != Precision::tf32) body(precision, precision == Precision::fp32 ? 3 : 1);
-  });
+void everywhere(const Body& body) {
+  in_every_precision(body);
+  on_hopper(body);
 }
 /// Convolutions take some in fp32; in bf16 activations are kept as that (bf16_test.cpp).
 template <class Body>
@@ -122,51 +119,116 @@ TEST_CASE("parts: what an input gradient leaves, with strides, too") {
 
 TEST_CASE("parts: who makes none") {
   const auto of_conv2d = [](Index channels) { return cuda_conv2d().conv2d_parts(channels); };
-  const auto of_gemm = [](Index m, Index n, Index k) {
-    return gemm_table().gemm_parts({m, n, k, k, 1, 1, k, n});
-  };
-  in_every_precision([&](Precision precision) {
-    const int count = precision == Precision::bf16 ? 1 : 0;
-    CHECK(of_conv2d(64) == 0);
-    CHECK(of_gemm(64, 64, 64) == count);
-    CHECK(of_gemm(2, 64, 64) == count);
-  });
+  in_every_precision([&](Precision) { CHECK(of_conv2d(64) == 0); });
   on_hopper([&](Precision precision) {
-    const int count = precision == Precision::fp32 ? 3 : precision == Precision::bf16 ? 1 : 0;
     CHECK(of_conv2d(64) == (precision == Precision::fp32 ? 3 : 0));
     CHECK(of_conv2d(24) == 0);
     CHECK(of_conv2d(36) == 0);
-    CHECK(of_gemm(64, 64, 64) == count);
-    for (const Index few : {8, 63}) CHECK(of_gemm(few, 64, 64) == (precision == Precision::bf16 ? 1 : 0));
-    CHECK(of_gemm(8, 64, 68) == 0);
-    CHECK(gemm_table().gemm_parts({64, 64, 64, 64, 1, 1, 72, 64}) == 0);
-    CHECK(gemm_table().gemm_parts({64, 64, 64, 64, 1, 64, 1, 64}) == 0);
   });
 }
 
-TEST_CASE("parts: a product of a given B, thin or not") {
+TEST_CASE("gemm, packed: bytes an element, by precision and rows") {
+  const auto bytes = [](Index m, Index k, Index apart) {
+    constexpr Index n = 64;
+    const GemmPacking packing = gemm_table().gemm_packing({m, n, k, k, 1, 1, apart, n});
+    CHECK((packing.bytes > 0) == (packing.name != nullptr));
+    return packing.bytes;
+  };
+  constexpr std::size_t kElements = 64 * 64, kScales = 64 * sizeof(float);
+  everywhere([&](Precision precision) {
+    const bool bf16 = precision == Precision::bf16, tf32 = precision == Precision::tf32,
+               hopper = device::has_hopper();
+    const std::size_t few = bf16 ? 2 * kElements : tf32 ? 2 * kElements + kScales : 0;
+    CHECK(bytes(1, 64, 64) == few);
+    CHECK(bytes(8, 64, 64) == few);
+    for (const Index m : {9, 63}) CHECK(bytes(m, 64, 64) == (bf16 ? 2 * kElements : 0));
+    CHECK(bytes(64, 64, 64) == (bf16 ? 2 * kElements : !tf32 && hopper ? 6 * kElements : 0));
+    CHECK(bytes(8, 68, 68) == (tf32 ? 2 * 64 * 68 + kScales : 0));
+    CHECK(bytes(8, 66, 66) == 0);
+    CHECK(bytes(8, 64, 72) == 0);
+    CHECK(gemm_table().gemm_packing({8, 64, 64, 64, 1, 64, 1, 64}).name == nullptr);
+  });
+}
+
+namespace {
+
+/// C = A B with B packed, while B itself is not there.
+std::vector<float> times_packed(Gemm shape, const std::vector<float>& left, const std::vector<float>& right) {
   const FloatKernels<float>& table = gemm_table();
-  where_parts_are([&](Precision precision, int) {
+  const Array<float> a(left), b(right), unset(right.size()), c(static_cast<std::size_t>(shape.m * shape.n));
+  const Array<std::uint16_t> packed(table.gemm_packing(shape).bytes / sizeof(std::uint16_t));
+  table.gemm_pack(shape, packed.data(), b.data());
+  shape.packed_b = packed.data();
+  table.gemm(shape, c.data(), a.data(), unset.data(), nullptr);
+  return c.values();
+}
+
+}  // namespace
+
+TEST_CASE("gemm, packed: a product without B itself") {
+  everywhere([&](Precision precision) {
     for (const Index m : {1, 3, 70}) {
       CAPTURE(m);
       constexpr Index n = 66, k = 72;
-      Gemm shape{m, n, k, k, 1, 1, k, n};
-      const int count = table.gemm_parts(shape);
-      if (count == 0) continue;
+      const Gemm shape{m, n, k, k, 1, 1, k, n};
+      if (!gemm_table().gemm_packing(shape).name) continue;
       const std::vector<float> left = any_numbers(static_cast<std::size_t>(m * k), 1),
                                right = any_numbers(n * k, 2);
-      const Array<float> a(left), b(right), unset(right.size()), c(static_cast<std::size_t>(m * n));
-      const Array<std::uint16_t> parts(right.size() * static_cast<std::size_t>(count));
-      table.make_parts(count, n * k, parts.data(), b.data());
-      check_parts(parts.values(), right, precision);
-      shape.parts = {count, parts.data()};
-      table.gemm(shape, c.data(), a.data(), unset.data(), nullptr);
       // Thin products round B alone.
       const std::vector<float> rounded_left = m > 8 ? rounded_to(left, precision) : left,
                                rounded_right = rounded_to(right, precision);
-      std::vector<float> expected(c.values().size());
+      std::vector<float> expected(static_cast<std::size_t>(m * n));
       reference().gemm(shape, expected.data(), rounded_left.data(), rounded_right.data(), nullptr);
-      check_close(c.values(), expected, 12);
+      check_close(times_packed(shape, left, right), expected, 12);
+    }
+  });
+}
+
+TEST_CASE("gemm, packed: halves are TF32 in columns of any size, and infinity, NaN and zeros stay") {
+  constexpr Index n = 7, k = 132;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNaN = NAN;
+  const auto at = [](Index column, Index i) { return static_cast<std::size_t>(column * k + i); };
+  // Elements of a column are 1/2 to 1 of its size, so that halves round each to 11 bits.
+  const float sizes[n] = {1, 0x1p-80f, 0x1p100f, 3, 0, -0x1p-70f, 0x1p127f};
+  std::vector<float> b = any_numbers(n * k, 3);
+  for (Index column = 0; column < n; ++column)
+    for (Index i = 0; i < k; ++i) {
+      float& value = b[at(column, i)];
+      value = std::copysign((1 + std::abs(value)) / 2, value) * sizes[column];
+    }
+  std::vector<float> rounded = rounded_to(b, Precision::tf32);
+  for (std::vector<float>* values : {&b, &rounded}) {
+    (*values)[at(3, 5)] = kInfinity;
+    (*values)[at(3, 6)] = 0x1p-20f;
+  }
+  in_every_precision([&](Precision precision) {
+    if (precision != Precision::tf32) return;
+    const Gemm shape{2, n, k, k, 1, 1, k, n};
+    // Small, so that no sum of floats ends at infinity.
+    std::vector<float> a = any_numbers(2 * k, 4);
+    for (float& value : a) value /= 1024;
+    const Array<float> left(a), right(rounded), expected(2 * n);
+    gemm_table().gemm(shape, expected.data(), left.data(), right.data(), nullptr);
+    CHECK(times_packed(shape, a, b) == expected.values());
+    b[at(0, 9)] = kNaN;
+    const std::vector<float> with_nan = times_packed(shape, a, b);
+    for (std::size_t i = 0; i < with_nan.size(); ++i) CHECK(std::isnan(with_nan[i]) == (i % n == 0));
+  });
+}
+
+TEST_CASE("gemm, packed: what is far below a column's largest is off by 2^-25 of that at most") {
+  constexpr Index k = 256;
+  std::vector<float> b = any_numbers(k, 5);
+  for (Index i = 0; i < k; ++i) b[static_cast<std::size_t>(i)] *= std::ldexp(1.0f, -static_cast<int>(i / 8));
+  b[0] = -1.5f;
+  in_every_precision([&](Precision precision) {
+    if (precision != Precision::tf32) return;
+    for (Index i = 0; i < k; ++i) {
+      std::vector<float> a(k);
+      a[static_cast<std::size_t>(i)] = 1;
+      const float element = b[static_cast<std::size_t>(i)],
+                  got = times_packed({1, 1, k, k, 1, 1, k, 1}, a, b)[0];
+      CHECK(std::abs(got - element) <= std::max(std::abs(element) * 0x1p-11f, 0x1p-25f));
     }
   });
 }
@@ -208,14 +270,15 @@ TEST_CASE("parts: under a Fusion a convolution's result keeps them until it chan
   });
 }
 
-TEST_CASE("parts: a linear layer's weights have theirs until they change") {
+TEST_CASE("gemm, packed: a linear layer's weights are until they change") {
   Generator generator(4);
   const Device device = Device::cuda();
   Tensor w = Tensor::randn({72, 64}, generator).to(device);
   for (const std::int64_t batch : {2, 70}) {
     CAPTURE(batch);
     const Tensor x = Tensor::randn({batch, 64}, generator).to(device);
-    where_parts_are([&](Precision, int) {
+    everywhere([&](Precision precision) {
+      CAPTURE(static_cast<int>(precision));
       const std::vector<float> first = linear(x, w).to_vector<float>();
       CHECK(linear(x, w).to_vector<float>() == first);
       CHECK(linear(x, w).to_vector<float>() == first);
@@ -225,4 +288,22 @@ TEST_CASE("parts: a linear layer's weights have theirs until they change") {
       CHECK(linear(x, w).to_vector<float>() == twice);
     });
   }
+}
+
+TEST_CASE("gemm, packed: the same elements seen as rows of another length are others") {
+  Generator generator(5);
+  const Device device = Device::cuda();
+  const Tensor w = Tensor::randn({24, 64}, generator).to(device), wide = reshape(w, {12, 128}),
+               x = Tensor::randn({2, 64}, generator).to(device),
+               y = Tensor::randn({2, 128}, generator).to(device);
+  set_precision(Precision::tf32);
+  std::vector<float> first, second;
+  for (int i = 0; i < 3; ++i) {
+    const std::vector<float> narrow_result = linear(x, w).to_vector<float>(),
+                             wide_result = linear(y, wide).to_vector<float>();
+    if (i == 0) first = narrow_result, second = wide_result;
+    CHECK(narrow_result == first);
+    CHECK(wide_result == second);
+  }
+  set_precision(Precision::fp32);
 }

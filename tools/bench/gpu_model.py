@@ -254,7 +254,7 @@ def conv(variant, precision, layer, batch, which="forward", more=0, given=False)
                      "wgrad": (layer.k, taps * layer.c, pixels_out, x + y)}[which]
     linear, strided = layer.kind == "linear", layer.stride > 1 and which == "dgrad"
     if linear and which == "forward" and batch <= 8:
-        return [stream(x + y + (w / 2 if precision == "bf16" else w))]  # thin.cuh
+        return [stream(x + y + (w if precision == "fp32" else w / 2))]  # thin.cuh
     fits = (c >= (16 if precision == "tf32" else 32) and n >= 32 or variant.any_channels)
     if variant.flat and which == "wgrad":
         fits = not linear and layer.c >= 32 and layer.k >= 64
