@@ -16,7 +16,7 @@ namespace {
 using Kind = Step::Kind;
 
 bool fills_its_storage(const Tensor& x) {
-  return is_whole(x) && x.is_contiguous(MemoryFormat::channels_last);
+  return is_whole(x) && x.is_contiguous(kept_format(x.shape()));
 }
 
 /// Of a vector with one value a channel.
@@ -113,6 +113,14 @@ void Recipe::run_as(const kernels::ActivationKernels<T, V>& table, T* out, const
         const auto pass = forward ? table.conv2d_forward : table.conv2d_input_grad;
         return write([&](T* to) { pass(step.conv, to, input.data(), weight, epilogue); });
       }
+      case Kind::linear:
+        if constexpr (std::is_same_v<T, V>) {
+          const bool shared = !epilogue.scale && !epilogue.residual && !epilogue.mask && !epilogue.after;
+          run_linear(out, step.first, step.second, shared ? epilogue.shift : nullptr,
+                     shared && epilogue.relu);
+          if (!shared) table.channel_epilogue(rows, channels, out, out, epilogue);
+        }
+        return;  // matrices are not kept as bfloat16
       case Kind::affine:
         epilogue.scale = values<V>(step.first);
         epilogue.shift = values<V>(step.second);
@@ -137,7 +145,7 @@ void Recipe::run_as(const kernels::ActivationKernels<T, V>& table, T* out, const
     }
     if (auto storage = at->value_before_.lock()) {
       const Elements<T> before(Tensor::view_of(std::move(storage), 0, unpooled_shape,
-                                               dense_strides(unpooled_shape, MemoryFormat::channels_last),
+                                               dense_strides(unpooled_shape, kept_format(unpooled_shape)),
                                                sizeof(V) == sizeof(float) ? DType::float32 : DType::float64));
       return finish(before.data(), epilogue);
     }
@@ -162,7 +170,8 @@ void Recipe::run(const Storage& storage, void* out, const Shape& shape, DType ty
   const auto run_with = [&]<class T>(const kernels::FloatKernels<T>& table) {
     // What follows a convolution, or batch norm's sums, is mostly what the next convolution reads. In three
     // parts it is larger than the floats, which gradients keep.
-    const bool leaves = Fusion::enabled() && step_.kind > Kind::convolution && step_.kind < Kind::max_pool;
+    const bool leaves = Fusion::enabled() && shape.size() == 4 && step_.kind > Kind::convolution &&
+                        step_.kind < Kind::max_pool;
     kernels::Parts parts{leaves && !grad_enabled() ? parts_of(table, shape) : 0};
     std::shared_ptr<Storage> memory;
     if (parts.count > 0) {
@@ -187,7 +196,7 @@ Tensor Recipe::run_as_bf16(Device device, const Shape& shape) const {
 
 std::optional<Tensor> joined(const Tensor& x, Step step) {
   if (!Fusion::enabled() || !x.defined()) return std::nullopt;
-  const auto recipe = x.storage()->recipe();
+  const auto recipe = x.storage()->recipe_of(x.shape());
   const bool in_order =
       recipe && (recipe->last() < step.kind && !(recipe->last() == Kind::relu && step.kind == Kind::mask));
   if (!in_order || !fills_its_storage(x)) return std::nullopt;
@@ -196,7 +205,7 @@ std::optional<Tensor> joined(const Tensor& x, Step step) {
     const bool per_channel = step.kind == Kind::affine || step.kind == Kind::scale;
     if (operand->dtype() != x.dtype() || operand->device() != x.device() ||
         (per_channel ? operand->shape() != Shape{x.size(1)} || !operand->is_contiguous()
-                     : operand->shape() != x.shape() || !operand->is_contiguous(MemoryFormat::channels_last)))
+                     : operand->shape() != x.shape() || !operand->is_contiguous(kept_format(x.shape()))))
       return std::nullopt;
   }
   const kernels::Pool2d& pool = step.pool;

@@ -1,5 +1,5 @@
-// How to compute a value that nobody has looked at yet: a convolution, or a value that exists, and what
-// follows it, all in one pass over memory.
+// How to compute a value that nobody has looked at yet: a convolution, a linear layer, or a value that
+// exists, and what follows it, all in one pass over memory.
 //
 // Under a Fusion (fusion.h) some operations return tensors whose storage holds a recipe in place of elements.
 // The next operation may lengthen the recipe instead of running it; whoever asks for elements (Storage::data)
@@ -23,6 +23,7 @@ struct Step {
   enum class Kind {
     values,       ///< v = first
     convolution,  ///< v = the pass `pass` of `conv` over first, weights second
+    linear,       ///< v = first second^T, of matrices
     affine,       ///< v = first[c] v + second[c]; either may be unset
     residual,     ///< v = v + first
     relu,         ///< v = max(v, 0)
@@ -38,10 +39,11 @@ struct Step {
   kernels::Pool2d pool = {};
 };
 
-/// A step after what comes before it. Its tensors are dense channels last, or one dense value a channel.
+/// A step after what comes before it. Its tensors are dense in the order of kept_format, or one dense value a
+/// channel; a linear layer's matrices have any strides.
 class Recipe {
  public:
-  /// The first step: values or a convolution.
+  /// The first step: values, a convolution or a linear layer.
   explicit Recipe(Step step);
   Recipe(std::shared_ptr<const Recipe> before, Step step);
   /// A step after x, which waits to be computed by `before`.
@@ -50,8 +52,9 @@ class Recipe {
   Recipe(const Recipe&) = delete;
   Recipe& operator=(const Recipe&) = delete;
 
-  /// Writes the elements of a tensor of this shape, in channels-last order, to `out`, which is the content of
-  /// `storage`. Under a Fusion it keeps their Parts (kernels.h) if convolutions on this device want such.
+  /// Writes the elements of a tensor of this shape, in the order of kept_format, to `out`, which is the
+  /// content of `storage`. Under a Fusion it keeps their Parts (kernels.h) if convolutions on this device
+  /// want such.
   void run(const Storage& storage, void* out, const Shape& shape, DType type) const;
   /// The same as bfloat16.
   Tensor run_as_bf16(Device device, const Shape& shape) const;
@@ -72,8 +75,8 @@ class Recipe {
   std::weak_ptr<Storage> value_before_;  // what before_ computes, while anybody holds it
 };
 
-/// A tensor (N,C,H,W), channels last, of x's type and device: under a Fusion with the recipe, otherwise
-/// computed now.
+/// A tensor (N,C,H,W) or (N,C) of x's type and device: under a Fusion with the recipe, otherwise computed
+/// now.
 Tensor cook(const Tensor& x, const Shape& shape, std::shared_ptr<const Recipe> recipe);
 
 /// Computes all that waits in this thread.

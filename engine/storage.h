@@ -56,6 +56,8 @@ class Storage {
   bool compute_with_moments(const Tensor& mean, const Tensor& variance) const;
   /// How the content, or what is read of it, is going to be computed; null if it is there.
   std::shared_ptr<const Recipe> recipe() const;
+  /// The same; null also if what it makes has another shape.
+  std::shared_ptr<const Recipe> recipe_of(const Shape& shape) const;
   std::size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
 

@@ -49,6 +49,12 @@ std::shared_ptr<const Recipe> Storage::recipe() const {
   return plan_ ? plan_->recipe : nullptr;
 }
 
+std::shared_ptr<const Recipe> Storage::recipe_of(const Shape& shape) const {
+  if (!waiting_.load(std::memory_order_acquire)) return nullptr;
+  std::lock_guard lock(plan_mutex_);
+  return plan_ && plan_->shape == shape ? plan_->recipe : nullptr;
+}
+
 void Storage::compute() const {
   if (!waiting_.load(std::memory_order_acquire)) return;
   std::lock_guard lock(plan_mutex_);
@@ -92,15 +98,14 @@ void run_all_waiting() {
 
 Tensor cook(const Tensor& x, const Shape& shape, std::shared_ptr<const Recipe> recipe) {
   if (!Fusion::enabled()) {
-    Tensor y = x.new_empty(shape, MemoryFormat::channels_last);
+    Tensor y = x.new_empty(shape, kept_format(shape));
     recipe->run(*y.storage(), y.raw_data(), shape, x.dtype());
     return y;
   }
   auto storage = make_pooled<Storage>(shape, x.dtype(), x.device(), std::move(recipe));
   if (waiting().size() >= 16) forget_done();
   waiting().push_back(storage);
-  return Tensor::view_of(std::move(storage), 0, shape, dense_strides(shape, MemoryFormat::channels_last),
-                         x.dtype());
+  return Tensor::view_of(std::move(storage), 0, shape, dense_strides(shape, kept_format(shape)), x.dtype());
 }
 
 Fusion::Fusion() : previous_(std::exchange(thread_modes().fusing, true)) {}

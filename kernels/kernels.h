@@ -86,13 +86,14 @@ struct Parts {
   }
 };
 
-/// C (M,N) = A (M,K) B (K,N) + bias (N) broadcast over rows; bias may be null. Any strides for A and B;
-/// C has unit column stride.
+/// C (M,N) = A (M,K) B (K,N) + bias (N) broadcast over rows; bias may be null. If relu, then C = max(C, 0),
+/// NaN stays NaN. Any strides for A and B; C has unit column stride.
 struct Gemm {
   std::int64_t m, n, k;
   std::int64_t a_row, a_col;
   std::int64_t b_row, b_col;
   std::int64_t c_row;
+  bool relu = false;
   const void* packed_b = nullptr;  ///< what gemm_pack made of B; null: nothing
 };
 

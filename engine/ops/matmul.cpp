@@ -2,41 +2,45 @@
 #include "grapnel/engine/node.h"
 #include "grapnel/engine/ops/elementwise.h"
 #include "grapnel/engine/ops/operands.h"
+#include "grapnel/engine/pool.h"
+#include "grapnel/engine/recipe.h"
 
 namespace grapnel {
 namespace {
 
-/// What gemm reads in place of b; null: nothing else.
+/// Of matrices, the last two dimensions of a (..., M, K) and b (..., K, N), into one that is dense.
+kernels::Gemm describe(const Tensor& a, const Tensor& b) {
+  const auto of = [](const Tensor& x, std::size_t from_last) {
+    const std::size_t d = x.rank() - from_last;
+    return std::pair(x.shape()[d], x.strides()[d]);
+  };
+  const auto [m, a_row] = of(a, 2);
+  const auto [k, a_col] = of(a, 1);
+  const auto [n, b_col] = of(b, 1);
+  return {m, n, k, a_row, a_col, of(b, 2).second, b_col, n};
+}
+
+/// What gemm reads in place of b, a matrix; null: nothing else.
 template <class T>
 std::shared_ptr<Storage> packed_b(const kernels::FloatKernels<T>& table, const kernels::Gemm& shape,
                                   const Tensor& b) {
-  const auto [name, bytes] =
-      table.gemm_packing && is_whole(b) ? table.gemm_packing(shape) : kernels::GemmPacking{};
+  const bool can_be = table.gemm_packing && b.rank() == 2 && is_whole(b);
+  const auto [name, bytes] = can_be ? table.gemm_packing(shape) : kernels::GemmPacking{};
   if (!name) return nullptr;
   const std::int64_t key[] = {reinterpret_cast<std::intptr_t>(name), shape.k};
   const auto pack = [&](void* to) { table.gemm_pack(shape, to, static_cast<const T*>(b.storage()->read())); };
   return b.storage()->derived({reinterpret_cast<const char*>(key), sizeof(key)}, bytes, pack);
 }
 
-/// (..., M, K) x (..., K, N) with equal batch dimensions (stride 0 allowed), plus bias (N) if set. Not
-/// recorded.
-Tensor multiply(const char* name, const Tensor& a, const Tensor& b, const Tensor& bias) {
-  check_same_type(name, a, b);
-  check_same_type(name, a, bias);
+/// (..., M, K) x (..., K, N) with equal batch dimensions (stride 0 allowed). Not recorded.
+Tensor multiply(const Tensor& a, const Tensor& b) {
+  check_same_type("matmul", a, b);
   const std::size_t batch_rank = a.rank() - 2;
   Shape shape = a.shape();
   shape[batch_rank + 1] = b.shape()[batch_rank + 1];
   Tensor out = a.new_empty(shape);
-  dispatch(name, a, [&]<class T>(const kernels::FloatKernels<T>& table) {
-    kernels::Gemm gemm{};
-    gemm.m = shape[batch_rank];
-    gemm.n = shape[batch_rank + 1];
-    gemm.k = a.shape()[batch_rank + 1];
-    gemm.a_row = a.strides()[batch_rank];
-    gemm.a_col = a.strides()[batch_rank + 1];
-    gemm.b_row = b.strides()[batch_rank];
-    gemm.b_col = b.strides()[batch_rank + 1];
-    gemm.c_row = gemm.n;
+  dispatch("matmul", a, [&]<class T>(const kernels::FloatKernels<T>& table) {
+    kernels::Gemm gemm = describe(a, b);
     const std::shared_ptr<Storage> packed = packed_b(table, gemm, b);
     if (packed) gemm.packed_b = packed->read();
     const std::int64_t matrix = gemm.m * gemm.n;
@@ -46,8 +50,7 @@ Tensor multiply(const char* name, const Tensor& a, const Tensor& b, const Tensor
         a_offset += rest % shape[d] * a.strides()[d];
         b_offset += rest % shape[d] * b.strides()[d];
       }
-      table.gemm(gemm, out.data<T>() + i * matrix, a.data<T>() + a_offset, b.data<T>() + b_offset,
-                 bias.defined() ? bias.data<T>() : nullptr);
+      table.gemm(gemm, out.data<T>() + i * matrix, a.data<T>() + a_offset, b.data<T>() + b_offset, nullptr);
     }
   });
   return out;
@@ -59,7 +62,7 @@ Tensor swap_last(const Tensor& x) {
 
 /// C = A B on operands of equal batch shape: dA = dC B^T, dB = A^T dC.
 Tensor batched(const Tensor& a, const Tensor& b) {
-  return record("matmul", multiply("matmul", a, b, {}), {a, b},
+  return record("matmul", multiply(a, b), {a, b},
                 {keep_if(b.requires_grad(), a), keep_if(a.requires_grad(), b)},
                 [](const Backward& ctx) -> Tensors {
                   return {ctx.needs(0) ? batched(ctx.grad(), swap_last(ctx.saved(1))) : Tensor(),
@@ -68,6 +71,25 @@ Tensor batched(const Tensor& a, const Tensor& b) {
 }
 
 }  // namespace
+
+template <class T>
+void run_linear(T* out, const Tensor& x, const Tensor& weight, const T* bias, bool relu) {
+  const kernels::FloatKernels<T>& table = kernels_of<T>(x.device());
+  const Tensor transposed =
+      Tensor::view_of(weight.storage(), weight.storage_offset(), {weight.shape()[1], weight.shape()[0]},
+                      {weight.strides()[1], weight.strides()[0]}, weight.dtype());
+  const auto values = [](const Tensor& of) {
+    return static_cast<const T*>(of.storage()->read()) + of.storage_offset();
+  };
+  kernels::Gemm gemm = describe(x, transposed);
+  gemm.relu = relu;
+  const std::shared_ptr<Storage> packed = packed_b(table, gemm, transposed);
+  if (packed) gemm.packed_b = packed->read();
+  table.gemm(gemm, out, values(x), values(transposed), bias);
+}
+
+template void run_linear<float>(float*, const Tensor&, const Tensor&, const float*, bool);
+template void run_linear<double>(double*, const Tensor&, const Tensor&, const double*, bool);
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
   if (a.rank() == 0 || b.rank() == 0)
@@ -105,11 +127,15 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
                      std::to_string(weight.shape()[0]) + ",)");
   const Tensor rows =
       x.rank() == 2 ? x : reshape(x, {numel(x.shape()) / std::max<std::int64_t>(x.size(-1), 1), x.size(-1)});
-  const Tensor weight_t =
-      Tensor::view_of(weight.storage(), weight.storage_offset(), {weight.shape()[1], weight.shape()[0]},
-                      {weight.strides()[1], weight.strides()[0]}, weight.dtype());
-  const Tensor dense_bias = bias.defined() ? bias.detach().contiguous() : bias;
-  Tensor y = record("linear", multiply("linear", rows, weight_t, dense_bias), {rows, weight, bias},
+  check_same_type("linear", x, weight);
+  check_same_type("linear", x, bias);
+  const Tensor product = dispatch("linear", x, [&]<class T>(const kernels::FloatKernels<T>&) {
+    std::shared_ptr<const Recipe> recipe = make_pooled<Recipe>(Step{Step::Kind::linear, rows, weight});
+    if (bias.defined())
+      recipe = make_pooled<Recipe>(std::move(recipe), Step{Step::Kind::affine, {}, bias.contiguous()});
+    return cook(x, {rows.size(0), weight.size(0)}, std::move(recipe));
+  });
+  Tensor y = record("linear", product, {rows, weight, bias},
                     {keep_if(weight.requires_grad(), rows), keep_if(rows.requires_grad(), weight)},
                     [](const Backward& ctx) -> Tensors {
                       const Tensor& dy = ctx.grad();

@@ -29,6 +29,15 @@ int parts_of(const kernels::FloatKernels<T>& table, const Shape& x) {
   return table.conv2d_parts ? table.conv2d_parts(x[1]) : 0;
 }
 
+/// How dense activations lie.
+inline MemoryFormat kept_format(const Shape& shape) {
+  return shape.size() == 4 ? MemoryFormat::channels_last : MemoryFormat::contiguous;
+}
+
+/// out (N, K) = x (N, C) weight (K, C)^T + bias, which may be null, then ReLU if asked for.
+template <class T>
+void run_linear(T* out, const Tensor& x, const Tensor& weight, const T* bias, bool relu);
+
 /// Whether x is all elements of its storage, in any order.
 inline bool is_whole(const Tensor& x) {
   return x.storage_offset() == 0 &&
@@ -58,7 +67,7 @@ void keep_bf16(const Tensor& x);
 /// A float32 tensor whose elements are those of `halves`, bfloat16, which fills its storage, channels last.
 Tensor float_tensor_of(const Tensor& halves);
 
-/// The elements of x (N,C,H,W) in channels-last order, to be read by what is started while this lives.
+/// The elements of x, dense in the order of kept_format, to be read by what is started while this lives.
 template <class T>
 class Elements {
  public:
@@ -69,7 +78,7 @@ class Elements {
 
  private:
   static Tensor floats(const Tensor& x) {
-    const Tensor last = x.detach().contiguous(MemoryFormat::channels_last);
+    const Tensor last = x.detach().contiguous(kept_format(x.shape()));
     return last.dtype() == DType::bfloat16 ? read_as(last, DType::float32) : last;
   }
 

@@ -132,7 +132,7 @@ void gemm(const Gemm& s, float* c, const float* a, const float* b, const float* 
     if (size > std::numeric_limits<int>::max())
       throw DeviceFault("gemm: " + std::to_string(size) + " rows or columns at once");
   if (s.m == 0 || s.n == 0) return;
-  const StoreSum output{c, bias, s.c_row};
+  const StoreSum output{c, bias, s.c_row, s.relu};
   const Precision mode = precision();
   if (is_thin(s, a, b)) {
     const int m = static_cast<int>(s.m), n = static_cast<int>(s.n), k = static_cast<int>(s.k);

@@ -1,9 +1,11 @@
 // The rows of the table: which product each instruction set runs.
 #include "grapnel/kernels/gemm/gemm.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include "grapnel/kernels/gemm/reference.h"
+#include "grapnel/kernels/parallel.h"
 
 namespace grapnel::kernels {
 namespace {
@@ -12,6 +14,13 @@ template <const MicroKernel& kernel>
 void fast_gemm(const Gemm& shape, float* c, const float* a, const float* b, const float* bias) {
   if (shape.m == 0 || shape.n == 0) return;
   if (!thin_gemm(kernel, shape, c, a, b, bias)) packed_gemm(kernel, shape, c, a, b, bias);
+  if (!shape.relu) return;
+  parallel_for(shape.m, std::max<std::int64_t>(16384 / shape.n, 1),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t i = begin; i < end; ++i)
+                   for (float *at = c + i * shape.c_row, *last = at + shape.n; at < last; ++at)
+                     *at = *at < 0 ? 0 : *at;
+               });
 }
 
 }  // namespace

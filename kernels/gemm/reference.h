@@ -16,7 +16,7 @@ void reference_gemm(const Gemm& shape, T* c, const T* a, const T* b, const T* bi
         sum += static_cast<double>(a[i * shape.a_row + k * shape.a_col]) *
                static_cast<double>(b[k * shape.b_row + j * shape.b_col]);
       }
-      c[i * shape.c_row + j] = static_cast<T>(sum);
+      c[i * shape.c_row + j] = static_cast<T>(shape.relu && sum < 0 ? 0 : sum);
     }
   });
 }

@@ -39,6 +39,7 @@ struct StoreSum {
   float* c;
   const float* bias;
   std::int64_t row;
+  bool relu = false;
 
   bool in_fours() const { return row % 4 == 0 && aligned_for_four(c, bias); }
   template <int width>
@@ -48,6 +49,7 @@ struct StoreSum {
       GRAPNEL_UNROLL
       for (int e = 0; e < width; ++e) sums[e] += added[e];
     }
+    if (relu) GRAPNEL_UNROLL for (int e = 0; e < width; ++e) sums[e] = sums[e] < 0 ? 0 : sums[e];
     device::store_vector(device::Global<float>(c), m * row + n, sums);
   }
 };

@@ -109,6 +109,20 @@ TEST_CASE("gemm: sizes of 1, odd, of whole tiles and beyond, in every precision"
   });
 }
 
+TEST_CASE("gemm: ReLU in the end, of few rows and of many, NaN stays NaN") {
+  in_every_precision([](Precision) {
+    for (const std::int64_t m : {2, 70}) {
+      Operands o = operands(m, 66, 20, Lies::by_rows, Lies::by_columns);
+      o.shape.relu = true;
+      check(o, true);
+      o.b[0] = NAN;
+      const std::vector<float> c = run(o, false);
+      for (std::size_t at = 0; at < c.size(); at += static_cast<std::size_t>(o.shape.c_row))
+        CHECK(std::isnan(c[at]));
+    }
+  });
+}
+
 TEST_CASE("gemm: nothing to do") {
   for (const auto& [m, n] : {std::pair{0, 5}, std::pair{5, 0}})
     check(operands(m, n, 3, Lies::by_rows, Lies::by_rows), true);

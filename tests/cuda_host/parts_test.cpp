@@ -307,3 +307,26 @@ TEST_CASE("gemm, packed: the same elements seen as rows of another length are ot
   }
   set_precision(Precision::fp32);
 }
+
+TEST_CASE("gemm, packed: matrices of a batch are multiplied each by its own") {
+  Generator generator(6);
+  const Device device = Device::cuda();
+  const Tensor a = Tensor::randn({3, 2, 64}, generator).to(device),
+               b = Tensor::randn({3, 16, 64}, generator).to(device);
+  everywhere([&](Precision precision) {
+    CAPTURE(static_cast<int>(precision));
+    const Tensor all = matmul(a, transpose(b, 1, 2));
+    for (std::int64_t i = 0; i < 3; ++i) {
+      const Tensor one = matmul(select(a, 0, i), transpose(select(b, 0, i).clone(), 0, 1));
+      const std::vector<float> got = select(all, 0, i).clone().to_vector<float>(),
+                               expected = one.to_vector<float>();
+      // Of numbers packed or not, rounded to 8 bits or more.
+      double difference = 0, norm = 0;
+      for (std::size_t e = 0; e < got.size(); ++e) {
+        difference += std::pow(static_cast<double>(got[e]) - expected[e], 2);
+        norm += std::pow(static_cast<double>(expected[e]), 2);
+      }
+      CHECK(std::sqrt(difference / norm) < 0x1p-8);
+    }
+  });
+}

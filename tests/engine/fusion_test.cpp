@@ -164,10 +164,57 @@ TEST_CASE("fusion: a pooling waits, too, and leaves nothing of what it pools in 
     }
 }
 
+TEST_CASE("fusion: a linear layer waits for its ReLU, whatever the rank and the order of its operands") {
+  const NoGrad no_grad;
+  for (const DType type : testing::float_types())
+    for (const bool has_bias : {false, true}) {
+      CAPTURE(has_bias);
+      const Tensor x = leaf({6, 5}, 1).detach().to(type), weight = leaf({4, 5}, 2).detach().to(type),
+                   bias = has_bias ? leaf({4}, 3).detach().to(type) : Tensor(),
+                   other = leaf({6, 4}, 4).detach().to(type),
+                   turned = transpose(transpose(x, 0, 1).clone(), 0, 1), deep = reshape(x, {2, 3, 5});
+      const Tensor plain = linear(x, weight, bias), want = relu(plain);
+      const Fusion fusion;
+      Tensor y = linear(x, weight, bias);
+      const std::weak_ptr<Storage> before = y.storage();
+      y = relu(y);
+      CHECK(waits(y));
+      CHECK(before.expired());
+      CHECK(y.to_vector<double>() == want.to_vector<double>());
+      CHECK(relu(linear(turned, weight, bias)).to_vector<double>() == want.to_vector<double>());
+      const Tensor held = linear(x, weight, bias);
+      CHECK(relu(held).to_vector<double>() == want.to_vector<double>());
+      CHECK(held.to_vector<double>() == plain.to_vector<double>());
+      // Three dimensions are not those of the product, of which one is channels.
+      CHECK(relu(linear(deep, weight, bias)).to_vector<double>() == want.to_vector<double>());
+      CHECK((linear(deep, weight, bias) + reshape(other, {2, 3, 4})).to_vector<double>() ==
+            (plain + other).to_vector<double>());
+      CHECK(distance(relu(linear(x, weight, bias) + other), relu(plain + other)) <= 1e-6);
+      CHECK(linear(Tensor::zeros({0, 5}).to(type), weight, bias).numel() == 0);
+    }
+}
+
+TEST_CASE("fusion: a waiting value seen in another shape is not what waits") {
+  const NoGrad no_grad;
+  const Tensor x = leaf({2, 3, 1, 1}, 1).detach().to(DType::float32),
+               weight = leaf({1, 3, 1, 1}, 2).detach().to(DType::float32),
+               scale = leaf({2}, 3, 0.5, 1.5).detach().to(DType::float32),
+               zeros = Tensor::zeros({2}, DType::float32), ones = Tensor::ones({2}, DType::float32);
+  const auto compute = [&] {
+    const Tensor one_picture = reshape(conv2d(x, weight), {1, 2, 1, 1});
+    return relu(batch_norm(one_picture, scale, zeros, zeros.clone(), ones.clone(), false));
+  };
+  const Tensor want = compute();
+  const Fusion fusion;
+  CHECK(distance(compute(), want) <= 1e-6);
+}
+
 TEST_CASE("fusion: what is going to be read may change only afterwards") {
   const NoGrad no_grad;
   for (int way = 0; way < 7; ++way) {
     CAPTURE(way);
+    const Tensor matrix = leaf({3, 3}, 1).detach().to(DType::float32),
+                 product = matmul(matrix, transpose(matrix, 0, 1));
     const Block block(DType::float32);
     const Tensor bias = leaf({4}, 9).detach().to(DType::float32);
     Tensor inner;
@@ -179,6 +226,11 @@ TEST_CASE("fusion: what is going to be read may change only afterwards") {
     const Fusion fusion;
     const Tensor y = compute();
     CHECK(waits(y));
+    const Tensor squared = linear(matrix, matrix);
+    CHECK(waits(squared));
+    affine_(matrix, 2, 1);
+    CHECK_FALSE(waits(squared));
+    CHECK(distance(squared, product) <= 1e-6);
     if (way == 0) affine_(block.x, 2, 1);
     if (way == 1) overwrite_first(block.x, 100);
     if (way == 2) block.weight.fill_(0);

@@ -1,6 +1,7 @@
 // Every matrix product that runs here against the double-precision reference.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -38,7 +39,7 @@ struct Case {
   std::vector<double> c, size;  // the answer, and the sums of magnitudes behind it
 };
 
-Case make_case(Index m, Index n, Index k, Order a_order, Order b_order, bool with_bias) {
+Case make_case(Index m, Index n, Index k, Order a_order, Order b_order, bool with_bias, bool relu = false) {
   const Strides a = strides_of(a_order, m, k), b = strides_of(b_order, k, n);
   Case test{{m, n, k, a.row, a.col, b.row, b.col, n + 5},
             random_values(a.room, 1),
@@ -47,12 +48,15 @@ Case make_case(Index m, Index n, Index k, Order a_order, Order b_order, bool wit
             {},
             {}};
   if (with_bias) test.bias = random_values(n, 3);
+  test.shape.relu = relu;
   test.c.assign(static_cast<std::size_t>(m * (n + 5)), 0.0);
   test.size = test.c;
   const auto gemm = reference_table().f64.gemm;
   gemm(test.shape, test.c.data(), widened(test.a).data(), widened(test.b).data(),
        with_bias ? widened(test.bias).data() : nullptr);
-  gemm(test.shape, test.size.data(), magnitudes(test.a).data(), magnitudes(test.b).data(),
+  Gemm magnitude = test.shape;
+  magnitude.relu = false;
+  gemm(magnitude, test.size.data(), magnitudes(test.a).data(), magnitudes(test.b).data(),
        with_bias ? magnitudes(test.bias).data() : nullptr);
   return test;
 }
@@ -112,6 +116,25 @@ TEST_CASE("gemm: small sizes, every order of A and B, with and without bias") {
         }
       }
     }
+  }
+}
+
+TEST_CASE("gemm: ReLU in the end, NaN stays NaN") {
+  for (const Index m : {1, 5, 33}) {
+    check(make_case(m, 33, 31, Order::rows, Order::columns, true, true));
+    check(make_case(m, 1100, 31, Order::rows, Order::rows, false, true));
+  }
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const Table* table : tables()) {
+    CAPTURE(table->name);
+    std::vector<float> c(3);
+    const float b[] = {nan, -1, 2}, one = 1;
+    Gemm shape{1, 3, 1, 1, 1, 3, 1, 3};
+    shape.relu = true;
+    table->f32.gemm(shape, c.data(), &one, b, nullptr);
+    CHECK(std::isnan(c[0]));
+    CHECK(c[1] == 0);
+    CHECK(c[2] == 2);
   }
 }
 

@@ -326,8 +326,6 @@ def infer(variant, precision, net, batch):
             if net == "vgg16" and layer.kind == "linear":
                 if layer.c != 4096:  # the average over 7x7 of 7x7, and channels before pixels
                     times = [stream((size + 4) * batch * layer.c), stream(8 * batch * layer.c), *times]
-                if layer.k == 4096:  # ReLU
-                    times = [*times, stream(8 * batch * layer.k)]
             last = layer.kind
         else:
             last = layer.kind
