@@ -221,4 +221,10 @@ Tensor followed(const Tensor& x, Step step) {
   return cook(x, x.shape(), std::move(recipe));
 }
 
+Tensor copied(const Tensor& x) {
+  if (Fusion::enabled() && keeps_bf16(x.device(), x.dtype(), x.shape())) return float_tensor_of(bf16_of(x));
+  const Tensor values = x.detach().contiguous(MemoryFormat::channels_last);
+  return cook(x, x.shape(), make_pooled<Recipe>(Step{Kind::values, values}));
+}
+
 }  // namespace grapnel

@@ -60,6 +60,8 @@ class Recipe {
   Tensor run_as_bf16(Device device, const Shape& shape) const;
   /// Whether there is nothing to compute: the elements are there, as bfloat16.
   bool is_stored() const { return !before_ && step_.first.dtype() == DType::bfloat16; }
+  /// If there is nothing to compute, what to copy; otherwise unset.
+  Tensor copied_from() const { return before_ || step_.kind != Step::Kind::values ? Tensor() : step_.first; }
   /// Whether the pass it makes can write moments, too.
   bool leaves_moments(Device device) const;
   bool reads(const Storage& storage) const;
@@ -87,5 +89,8 @@ std::optional<Tensor> joined(const Tensor& x, Step step);
 
 /// x (N,C,H,W) followed by a step in any case.
 Tensor followed(const Tensor& x, Step step);
+
+/// The elements of x (N,C,H,W) in a tensor of its own: under a Fusion copied when somebody looks.
+Tensor copied(const Tensor& x);
 
 }  // namespace grapnel

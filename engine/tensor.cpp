@@ -6,6 +6,7 @@
 #include "grapnel/engine/device_memory.h"
 #include "grapnel/engine/grad_mode.h"
 #include "grapnel/engine/ops.h"
+#include "grapnel/engine/ops/operands.h"
 #include "grapnel/engine/pool.h"
 #include "grapnel/engine/random.h"
 #include "grapnel/engine/tensor_impl.h"
@@ -27,6 +28,11 @@ std::shared_ptr<TensorImpl> make_impl(std::shared_ptr<Storage> storage, std::int
 
 void copy_across(const Tensor& dst, const Tensor& src, const Strides& src_strides);
 
+const std::byte* elements_of(const Tensor& x) {
+  return static_cast<const std::byte*>(x.storage()->read()) +
+         x.storage_offset() * static_cast<std::int64_t>(item_size(x.dtype()));
+}
+
 /// dst = convert(src) for equal shapes, without any record.
 void copy_elements(const Tensor& dst, const Tensor& src, const Strides& src_strides) {
   if (dst.numel() == 0) return;
@@ -34,7 +40,8 @@ void copy_elements(const Tensor& dst, const Tensor& src, const Strides& src_stri
   const Strides* strides[] = {&dst.strides(), &src_strides};
   on_device("copy", [&] {
     backend(dst.device())
-        .copy(make_loops<2>(dst.shape(), strides), dst.raw_data(), dst.dtype(), src.raw_data(), src.dtype());
+        .copy(make_loops<2>(dst.shape(), strides), dst.raw_data(), dst.dtype(), elements_of(src),
+              src.dtype());
   });
 }
 
@@ -48,7 +55,7 @@ void copy_across(const Tensor& dst, const Tensor& src, const Strides& src_stride
     copy_elements(sent, src, src_strides);
   }
   if (dst.strides() != dense) received = dst.new_empty(dst.shape(), format);
-  copy_memory(dst.device(), received.raw_data(), src.device(), sent.raw_data(),
+  copy_memory(dst.device(), received.raw_data(), src.device(), elements_of(sent),
               static_cast<std::size_t>(dst.numel()) * item_size(dst.dtype()));
   if (!received.is_same(dst)) copy_elements(dst, received, received.strides());
 }
@@ -56,7 +63,7 @@ void copy_across(const Tensor& dst, const Tensor& src, const Strides& src_stride
 /// The gradient comes back to where x is.
 Tensor converted(const Tensor& x, DType type, MemoryFormat format, Device device) {
   Tensor out = Tensor::empty(x.shape(), type, format, device);
-  copy_elements(out, x, x.strides());
+  copy_elements(out, where_it_is(x), x.strides());
   return record("copy", out, {x}, {},
                 [home = x.device()](const Backward& ctx) -> Tensors { return {ctx.grad().to(home)}; });
 }

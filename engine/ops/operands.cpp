@@ -38,6 +38,17 @@ void keep_bf16(const Tensor& x) {
   if (!kept_bf16(x).defined()) x.storage()->keep(kBf16Key, bf16_of(x).storage());
 }
 
+Tensor where_it_is(Tensor x) {
+  while (const auto recipe = x.storage()->recipe()) {
+    if (const Tensor values = recipe->copied_from(); values.defined())
+      x = Tensor::view_of(values.storage(), values.storage_offset() + x.storage_offset(), x.shape(),
+                          x.strides(), values.dtype());
+    else
+      x.storage()->compute();
+  }
+  return x;
+}
+
 Tensor float_tensor_of(const Tensor& halves) {
   auto storage = make_pooled<Storage>(halves.shape(), DType::float32, halves.device(),
                                       make_pooled<Recipe>(Step{Step::Kind::values, halves}));

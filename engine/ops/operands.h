@@ -61,6 +61,8 @@ Tensor kept_bf16(const Tensor& x);
 Tensor read_as(const Tensor& x, DType type);
 /// x (N,C,H,W) as bfloat16, channels last, converted if need be.
 Tensor bf16_of(const Tensor& x);
+/// x, or if its elements are still to come and are those of something that is there, those, of any type.
+Tensor where_it_is(Tensor x);
 /// The elements of x, float32, as bfloat16: all of its storage keeps them so.
 void keep_bf16(const Tensor& x);
 

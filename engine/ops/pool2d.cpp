@@ -95,10 +95,12 @@ Tensor average(Average kind, bool adjoint, const Pool2d& pool, const Tensor& x) 
   const char* name = kind == Average::sliding
                          ? (adjoint ? "avg_pool2d_adjoint" : "avg_pool2d")
                          : (adjoint ? "adaptive_avg_pool2d_adjoint" : "adaptive_avg_pool2d");
-  const bool sliding = kind == Average::sliding;
+  const bool sliding = kind == Average::sliding, same = !sliding && pool.h == pool.oh && pool.w == pool.ow;
   Tensor y;
   dispatch_activation(name, x, [&]<class T, class V>(const kernels::ActivationKernels<T, V>& table) {
-    if (adjoint) {
+    if (same) {  // a window has one element
+      y = copied(x);
+    } else if (adjoint) {
       const NewActivation<T> made(x, input_shape(pool));
       const auto kernel = sliding ? table.avg_pool2d_adjoint : table.adaptive_avg_pool2d_adjoint;
       kernel(pool, made.data(), Elements<V>(x).data());

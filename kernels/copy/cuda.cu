@@ -24,11 +24,11 @@ struct Same {
 
 /// A tile a block, of a nest whose last dimension (columns) is dense in `to` and whose last but one (rows) is
 /// dense in `from`; `tiles` is the same nest in steps of kSide.
-template <class Word>
+template <class To, class From>
 GRAPNEL_KERNEL(kBlockThreads)
-turn_kernel(Loops<2> tiles, Loops<2> loops, Global<Word> to, Global<const Word> from) {
+turn_kernel(Loops<2> tiles, Loops<2> loops, Global<To> to, Global<const From> from) {
   after_previous();
-  const Shared<Word> tile = shared_memory<Word>();
+  const Shared<To> tile = shared_memory<To>();
   const int last = loops.rank - 1, x = static_cast<int>(thread().x) % kSide,
             y = static_cast<int>(thread().x) / kSide;
   const Index number = block().x, across = tiles.sizes[last];
@@ -38,7 +38,8 @@ turn_kernel(Loops<2> tiles, Loops<2> loops, Global<Word> to, Global<const Word> 
   to = to + corner.offsets[0];
   from = from + corner.offsets[1];
   for (int i = y; i < kSide; i += kBlockThreads / kSide)
-    if (x < rows && i < columns) store(tile, i * kPitch + x, load(from, x + i * loops.strides[1][last]));
+    if (x < rows && i < columns)
+      store(tile, i * kPitch + x, convert<To>(load(from, x + i * loops.strides[1][last])));
   sync_block();
   for (int i = y; i < kSide; i += kBlockThreads / kSide)
     if (i < rows && x < columns) store(to, i * loops.strides[0][last - 1] + x, load(tile, x * kPitch + i));
@@ -75,8 +76,8 @@ int rows_to_turn(const Loops<2>& loops) {
   return -1;
 }
 
-template <class Word>
-void turn(Loops<2> loops, int rows, Word* to, const Word* from) {
+template <class To, class From>
+void turn(Loops<2> loops, int rows, void* to, const void* from) {
   const int last = loops.rank - 1;
   const auto move_rows = [&](Index* values) { std::rotate(values + rows, values + rows + 1, values + last); };
   move_rows(loops.sizes);
@@ -86,15 +87,15 @@ void turn(Loops<2> loops, int rows, Word* to, const Word* from) {
     tiles.sizes[d] = (loops.sizes[d] + kSide - 1) / kSide;
     for (auto& strides : tiles.strides) strides[d] *= kSide;
   }
-  launch("copy", {static_cast<unsigned>(count_of(tiles))}, {kBlockThreads}, kSide * kPitch * sizeof(Word),
-         turn_kernel<Word>, tiles, loops, to, from);
+  launch("copy", {static_cast<unsigned>(count_of(tiles))}, {kBlockThreads}, kSide * kPitch * sizeof(To),
+         turn_kernel<To, From>, tiles, loops, static_cast<To*>(to), static_cast<const From*>(from));
 }
 
 template <class Word>
 void move(const Loops<2>& loops, void* to, const void* from) {
   const int rows = rows_to_turn(loops);
   if (rows >= 0)
-    turn(loops, rows, static_cast<Word*>(to), static_cast<const Word*>(from));
+    turn<Word, Word>(loops, rows, to, from);
   else
     apply("copy", Same{}, loops, static_cast<Word*>(to), static_cast<const Word*>(from));
 }
@@ -102,6 +103,9 @@ void move(const Loops<2>& loops, void* to, const void* from) {
 void copy(const Loops<2>& loops, void* to, DType to_type, const void* from, DType from_type) {
   const Index count = count_of(loops);
   if (count == 0) return;
+  const int rows = rows_to_turn(loops);
+  if (rows >= 0 && to_type == DType::float32 && from_type == DType::bfloat16)  // as activations are kept
+    return turn<float, BFloat16>(loops, rows, to, from);
   if (to_type != from_type)
     return launch_each("copy", count, convert_kernel, count, loops, to, to_type, from, from_type);
   switch (to_type) {

@@ -267,6 +267,12 @@ TEST_CASE("bf16: under a Fusion a layer's result is kept so, and floats are made
     CHECK(is_kept(y));
     const std::vector<float> rounded = rounded_to(plain, Precision::bf16);
     CHECK(y.to_vector<float>() == rounded);
+    CHECK(flatten(y, 1).to_vector<float>() == rounded);
+    const Tensor same = adaptive_avg_pool2d(y, 5, 6);
+    CHECK(is_kept(same));
+    CHECK(same.to_vector<float>() == rounded);
+    CHECK(is_kept(y));  // copies are made of what is kept
+    y.storage()->read();
     CHECK_FALSE(is_kept(y));
     const std::vector<float> before = z.to_vector<float>();
     // What changes is not what was kept.

@@ -138,6 +138,7 @@ TEST_CASE("conversions between any strides") {
     const Bytes source = bytes_of(cuda_host::numbers(nests()[n].extent_of(1)));
     compare(nests()[n], DType::float64, DType::float32, source);
     compare(nests()[n], DType::uint8, DType::float32, source);
+    compare(nests()[n], DType::float32, DType::bfloat16, any_bytes(nests()[n].extent_of(1) * 2));
   }
 }
 

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <optional>
 #include <thread>
 
 #include "grapnel/engine/backward.h"
@@ -192,6 +193,39 @@ TEST_CASE("fusion: a linear layer waits for its ReLU, whatever the rank and the 
       CHECK(distance(relu(linear(x, weight, bias) + other), relu(plain + other)) <= 1e-6);
       CHECK(linear(Tensor::zeros({0, 5}).to(type), weight, bias).numel() == 0);
     }
+}
+
+TEST_CASE("fusion: averages of one element each are the elements, copied when somebody looks") {
+  for (const bool fused : {false, true}) {
+    CAPTURE(fused);
+    const Tensor x =
+        leaf({2, 3, 4, 5}, 1).detach().to(DType::float32).contiguous(MemoryFormat::channels_last);
+    const std::vector<float> values = x.to_vector<float>();
+    std::optional<Fusion> fusion;
+    if (fused) fusion.emplace();
+    {
+      const NoGrad no_grad;
+      const Tensor y = adaptive_avg_pool2d(x, 4, 5);
+      CHECK(waits(y) == fused);
+      CHECK(flatten(y, 1).to_vector<float>() == values);
+      CHECK(y.clone().to_vector<float>() == values);
+      CHECK(waits(y) == fused);  // others copied from x
+      affine_(x, 2, 0);
+      CHECK_FALSE(waits(y));
+      CHECK(y.to_vector<float>() == values);
+      affine_(y, 0, 1);
+      CHECK(distance(x, Tensor::from<float>(values, x.shape()) * 2) == 0);
+      // A part of what waits is a part of what it is copied from.
+      const Tensor z = adaptive_avg_pool2d(x, 4, 5);
+      CHECK(distance(narrow(z, 1, 1, 2).contiguous(), narrow(x, 1, 1, 2)) == 0);
+      CHECK(waits(z) == fused);
+    }
+    x.set_requires_grad();
+    const Tensor upstream = leaf({2, 3, 4, 5}, 2).detach().to(DType::float32);
+    const Tensors gradients = grad({adaptive_avg_pool2d(x, 4, 5)}, {x}, {upstream});
+    CHECK(distance(gradients[0], upstream) == 0);
+  }
+  CHECK_THROWS_AS(adaptive_avg_pool2d(Tensor::zeros({1, 1, 2, 2}, DType::int64), 2, 2), TypeError);
 }
 
 TEST_CASE("fusion: a waiting value seen in another shape is not what waits") {

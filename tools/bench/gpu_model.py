@@ -324,8 +324,8 @@ def infer(variant, precision, net, batch):
             more = (y if layer.residual else 0) + left
             times = conv(variant, precision, layer, batch, more=more, given=left > 0 and last == "conv")
             if net == "vgg16" and layer.kind == "linear":
-                if layer.c != 4096:  # the average over 7x7 of 7x7, and channels before pixels
-                    times = [stream((size + 4) * batch * layer.c), stream(8 * batch * layer.c), *times]
+                if layer.c != 4096:  # channels before pixels
+                    times = [stream((size + 4) * batch * layer.c), *times]
             last = layer.kind
         else:
             last = layer.kind
