@@ -97,15 +97,14 @@ void Recipe::run_as(const kernels::ActivationKernels<T, V>& table, T* out, const
         const Elements<T> input(step.first);
         std::shared_ptr<Storage> parts;
         if constexpr (std::is_same_v<T, V>) {
-          if (pool && forward &&
-              floats.conv2d_max_pool(step.conv, *pool, out, input.data(), weight, epilogue))
-            return;
           parts = kept_parts(floats, step.first);
           if (parts) {
             epilogue.parts.count = parts_of(floats, step.first.shape());
             epilogue.parts.input = static_cast<const std::uint16_t*>(parts->read());
           }
         }
+        if (pool && forward && table.conv2d_max_pool(step.conv, *pool, out, input.data(), weight, epilogue))
+          return;
         if (moments)
           return table.conv2d_moments(step.conv, out, static_cast<V*>(moments->first.storage()->read()),
                                       static_cast<V*>(moments->second.storage()->read()), input.data(),

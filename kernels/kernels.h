@@ -185,6 +185,10 @@ struct ActivationKernels {
                          const Epilogue<T, V>& epilogue);
   void (*conv2d_input_grad)(const Conv2d& shape, T* dx, const T* dy, const V* packed,
                             const Epilogue<T, V>& epilogue);
+  // y = the maxima of what conv2d_forward would give, which is never in memory as a whole. False, and nothing
+  // done, where one after the other is the way. No parts of y are made.
+  bool (*conv2d_max_pool)(const Conv2d& shape, const Pool2d& pool, T* y, const T* x, const V* packed,
+                          const Epilogue<T, V>& epilogue);
   // conv2d_forward, and of what it makes the mean and biased variance of each channel, for batch norm. Only
   // `shift` of the epilogue may be set. Null: channel_moments is the way.
   void (*conv2d_moments)(const Conv2d& shape, T* y, V* mean, V* variance, const T* x, const V* packed,
@@ -244,10 +248,6 @@ struct FloatKernels : ActivationKernels<T> {
   std::size_t (*conv2d_packed_size)(const Conv2d& shape, ConvPass pass);
   void (*conv2d_pack)(const Conv2d& shape, ConvPass pass, T* packed, const T* w,
                       const std::int64_t* w_strides);
-  // y = the maxima of what conv2d_forward would give, band by band: it is never in memory as a whole. False,
-  // and nothing done, where one after the other is the way.
-  bool (*conv2d_max_pool)(const Conv2d& shape, const Pool2d& pool, T* y, const T* x, const T* packed,
-                          const Epilogue<T>& epilogue);
 
   // y = x at the winners of windows, which max_pool2d found.
   void (*max_pool2d_gather)(const Pool2d& shape, T* y, const T* x, const std::uint8_t* taps);

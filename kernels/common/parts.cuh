@@ -88,6 +88,12 @@ GRAPNEL_DEVICE std::array<ElementOf<Way>, Way::kParts> parts_of(float value) {
   }
 }
 
+/// A float after it was in memory as a T.
+template <class T>
+GRAPNEL_DEVICE float as_kept(float value) {
+  return float_of(parts_of<std::conditional_t<std::is_same_v<T, float>, AsFloats, AsBf16>>(value)[0]);
+}
+
 /// Elements `at` and on of an operand = values; its parts lie `apart`.
 template <class Way, int width>
 GRAPNEL_DEVICE void store_parts(device::Global<ElementOf<Way>> operand, std::int64_t at, std::int64_t apart,

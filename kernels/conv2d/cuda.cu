@@ -4,6 +4,7 @@
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/common/epilogue.cuh"
 #include "grapnel/kernels/conv2d/hopper_stem_weight_grad.cuh"
+#include "grapnel/kernels/conv2d/max_pool.cuh"
 #include "grapnel/kernels/conv2d/products.cuh"
 
 namespace grapnel::kernels {
@@ -11,7 +12,8 @@ namespace {
 
 using Index = std::int64_t;
 
-/// Where forward's and input_grad's results go, `elements` of them: (pixel, channel of the group).
+/// Where forward's and input_grad's results go, `elements` of them: (pixel, channel of the group). Or, if
+/// sums are split, their maxima.
 template <class T>
 struct StoreFinished {
   T* out;
@@ -19,6 +21,7 @@ struct StoreFinished {
   int channels, of_group;
   Epilogue<T, float> epilogue;
   float* moments = nullptr;  // of pieces (sum_up_tile), if they are wanted
+  MaxWindows pool = {};
 
   bool in_fours() const {
     const Epilogue<T, float>& e = epilogue;
@@ -30,6 +33,11 @@ struct StoreFinished {
     const int channel = group * of_group + n;
     const Index at = static_cast<Index>(pixel) * channels + channel;
     store_finished(device::Global<T>(out), elements, sums, epilogue, at, channel);
+  }
+  bool fold_splits(const char* name, const ProductSizes& s, const float* partial) const {
+    if (pool.kernel_h == 0) return false;
+    fold_maxima(name, s, pool, epilogue, out, in_fours(), partial);
+    return true;
   }
 };
 
@@ -141,6 +149,36 @@ void forward_with_moments(const Conv2d& conv, T* y, float* mean, float* variance
     channel_moments(rows, conv.k, mean, variance, y);
 }
 
+/// Whether blocks share the sums of a forward pass.
+template <class T>
+bool is_split(const Conv2d& conv, const T* x) {
+  if (made_as_stem(conv, ConvPass::forward)) return false;
+  const bool hopper = runs_on_hopper(conv, ConvPass::forward, precision());
+  int splits = 1;
+  as_multiplied<T>(hopper, [&]<class Way>() {
+    if constexpr (!std::is_same_v<Way, AsFloats>)
+      if (hopper) {
+        const ProductSizes s = hopper_sizes<Way>(conv_shape(conv));
+        splits = tiling_for<Way>(s.m, s.n, s.k).splits;
+        return;
+      }
+    if constexpr (!std::is_same_v<Way, AsFp32>) splits = splits_of_products<Way>(conv, x);
+  });
+  return splits > 1;
+}
+
+template <class T>
+bool max_pool(const Conv2d& conv, const Pool2d& pool, T* y, const T* x, const float* packed,
+              const Epilogue<T, float>& epilogue) {
+  const Index elements = conv.n * conv.oh * conv.ow * conv.k;
+  if (elements == 0 || !MaxWindows::describe(pool) || epilogue.parts.result || !is_split(conv, x))
+    return false;
+  const ConvShape p = conv_shape(conv);
+  convolve<T>("conv2d", conv, ConvPass::forward, x, packed,
+              {y, elements, p.k, p.k_group, epilogue, nullptr, MaxWindows::of(pool)});
+  return true;
+}
+
 template <class T>
 void input_grad(const Conv2d& conv, T* dx, const T* dy, const float* packed,
                 const Epilogue<T, float>& epilogue) {
@@ -182,14 +220,11 @@ bool keeps_bf16(Index channels) {
   return precision() == Precision::bf16 && takes_parts(channels);
 }
 
-bool max_pool(const Conv2d&, const Pool2d&, float*, const float*, const float*, const Epilogue<float>&) {
-  return false;
-}
-
 template <class T>
 void fill(ActivationKernels<T, float>& table) {
   table.conv2d_forward = forward<T>;
   table.conv2d_moments = forward_with_moments<T>;
+  table.conv2d_max_pool = max_pool<T>;
   table.conv2d_input_grad = input_grad<T>;
   table.conv2d_weight_grad = weight_grad<T>;
 }
@@ -202,7 +237,6 @@ void fill_conv2d_cuda(FloatKernels<float>& table) {
   table.conv2d_packed_size = packed_size;
   table.conv2d_pack = pack;
   table.conv2d_parts = parts;
-  table.conv2d_max_pool = max_pool;
 }
 
 void fill_conv2d_bf16_cuda(Table& table) {

@@ -99,6 +99,12 @@ struct WeightRows {
   }
 };
 
+/// Of the product that a forward convolution is; k counts steps.
+template <class Way>
+ProductSizes hopper_sizes(const ConvShape& p) {
+  return {1, p.n * p.oh * p.ow, p.k, p.r * p.s * tiles_for(p.c, kHopperDepth<Way>), 1};
+}
+
 /// `output` of a forward convolution of dense pixels, with packed weights, whose parts lie `apart`; of none
 /// at all, sums of 0. Gives what
 /// run_product does.
@@ -110,7 +116,7 @@ int convolve_on_hopper(const char* name, const Conv2d& conv, const ElementOf<Way
   const ConvShape p = conv_shape(conv);
   const auto u = [](std::int64_t size) { return static_cast<std::uint64_t>(size); };
   const auto steps_per_tap = tiles_for(p.c, kHopperDepth<Way>);
-  const int taps = p.r * p.s, mapped_taps = std::max(taps, 1);  // maps have no empty dimension
+  const int mapped_taps = std::max(p.r * p.s, 1);  // maps have no empty dimension
   const PatchColumns<Way> patches{pixel_columns<Way>(conv, pixels, kHopperRows), p, steps_per_tap};
   const auto weights = [&](std::uint32_t together) {
     const std::uint64_t row = u(p.c) * kElement;
@@ -121,8 +127,7 @@ int convolve_on_hopper(const char* name, const Conv2d& conv, const ElementOf<Way
     return WeightRows<Way>{make_tensor_map(packed, rows, Swizzle::bytes128, kHopperRounding<Way>),
                            steps_per_tap};
   };
-  return run_hopper_product<Way>(name, {1, p.n * p.oh * p.ow, p.k, taps * steps_per_tap, 1}, patches, weights,
-                                 output);
+  return run_hopper_product<Way>(name, hopper_sizes<Way>(p), patches, weights, output);
 }
 
 /// All phases of a pass over x or dy. `from` may already be there as an operand. Gives what run_product does.

@@ -10,6 +10,11 @@
 
 namespace grapnel::kernels {
 
+template <class T>
+bool lies_in_fours(const MatrixOf<T>& from) {
+  return from.columns % 4 == 0 && aligned_for_four(from.data);
+}
+
 /// Calls use.operator()<width>(operand, pitch): so many elements are copied together. `operand`: if it is
 /// already there, dense, and so used if rows are whole pieces.
 template <class Way, class T, class Use>
@@ -21,10 +26,30 @@ void with_width(const char* name, const MatrixOf<T>& from, const ElementOf<Way>*
     in_pieces(operand, from.columns);
   else if constexpr (!std::is_same_v<Way, AsFloats>)
     with_operand<Way>(name, from, in_pieces);
-  else if (from.columns % 4 == 0 && aligned_for_four(from.data))
+  else if (lies_in_fours(from))
     in_pieces(from.data, from.columns);
   else
     use.template operator()<1>(from.data, from.columns);
+}
+
+/// Columns of the large tiles of float FMAs in a pass over x or dy.
+inline constexpr int kWidePixels = 128;
+
+/// Of the product that a forward convolution is.
+template <class Way>
+ProductSizes product_sizes(const ConvShape& p) {
+  return {p.groups, p.n * p.oh * p.ow, p.k_group, p.r * p.s * static_cast<int>(whole_pieces<Way>(p.c_group)),
+          1};
+}
+
+/// Among how many blocks pass_by_products splits a sum of a forward convolution of x.
+template <class Way, class T>
+int splits_of_products(const Conv2d& conv, const T* x) {
+  const ProductSizes sizes = product_sizes<Way>(conv_shape(conv));
+  if constexpr (std::is_same_v<Way, AsFloats>)
+    return float_tiling(sizes, kWidePixels, lies_in_fours(pixels_of(conv, ConvPass::forward, x))).splits;
+  else
+    return fragment_tiling<Way>(sizes).splits;
 }
 
 template <class Way, int kLargeN, class A, class B, class Output>
@@ -45,10 +70,9 @@ int pass_by_products(const char* name, const Conv2d& conv, ConvPass pass, const 
                   [&]<int width>(const ElementOf<Way>* pixels, std::int64_t channels) {
                     for_each_phase(conv, pass, output, [&](const Phase& phase, const auto& stored) {
                       const ConvShape p = conv_shape(phase.conv);
-                      const ProductSizes sizes{p.groups, p.n * p.oh * p.ow, p.k_group,
-                                               p.r * p.s * static_cast<int>(channels), 1};
+                      const ProductSizes sizes = product_sizes<Way>(p);
                       const std::int64_t filter = sizes.k;
-                      piece = run_tiles<Way, 128>(
+                      piece = run_tiles<Way, kWidePixels>(
                           name, sizes,
                           Patches<ElementOf<Way>, true, width>{pixels, p, channels,
                                                                p.groups * static_cast<int>(channels)},

@@ -136,25 +136,33 @@ class MultiplyFloat {
   Sums<kDown, kAcross, kDown * kAcross <= 8> sums;
 };
 
-/// Runs a product by float FMAs, in tiles of 128 x kLargeN where they are enough for a GPU to be busy. Gives
-/// what run_product does.
+/// Whether tiles are large or 64 x 64, and among how many blocks each one's sum is split.
+struct FloatTiling {
+  bool large;
+  int splits;
+};
+/// Tiles are large, 128 x large_n, where they are enough for a GPU to be busy and operands lie in fours.
+inline FloatTiling float_tiling(const ProductSizes& s, int large_n, bool in_fours) {
+  constexpr int kEnough = 128, kDepth = 16;
+  const auto tiles = [&](int m, int n) {
+    return static_cast<std::int64_t>(tiles_for(s.m, m)) * tiles_for(s.n, n) * s.groups;
+  };
+  const bool large = in_fours && tiles(128, large_n) >= kEnough && s.m > 64 && s.n > large_n / 2;
+  const std::int64_t all = large ? tiles(128, large_n) : tiles(64, 64);
+  // Two blocks for each of about 128 multiprocessors.
+  const int wanted = std::max(static_cast<int>((255 + all) / all), tiles_for(s.k, kMostTerms));
+  return {large, std::clamp(wanted, 1, std::max(1, s.k / (kStepsTogether * kDepth)))};
+}
+
+/// Runs a product by float FMAs. Gives what run_product does.
 template <int kLargeN, class A, class B, class Output>
 int run_float_product(const char* name, ProductSizes s, const A& a, const B& b, const Output& output) {
-  const auto run = [&]<class Multiply>() {
-    const std::int64_t tiles =
-        static_cast<std::int64_t>(tiles_for(s.m, Multiply::kM)) * tiles_for(s.n, Multiply::kN) * s.groups;
-    // Two blocks for each of about 128 multiprocessors.
-    const int wanted = std::max(static_cast<int>((255 + tiles) / tiles), tiles_for(s.k, kMostTerms));
-    s.splits = std::clamp(wanted, 1, std::max(1, s.k / (kStepsTogether * Multiply::kDepth)));
-    return run_product<Multiply>(name, s, a, b, output);
-  };
-  if constexpr (A::kWidth == 4 && B::kWidth == 4) {
-    constexpr int kEnough = 128;
-    const auto large = static_cast<std::int64_t>(tiles_for(s.m, 128)) * tiles_for(s.n, kLargeN) * s.groups;
-    if (large >= kEnough && s.m > 64 && s.n > kLargeN / 2)
-      return run.template operator()<MultiplyFloat<128, kLargeN>>();
-  }
-  return run.template operator()<MultiplyFloat<64, 64>>();
+  constexpr bool kInFours = A::kWidth == 4 && B::kWidth == 4;
+  const FloatTiling tiling = float_tiling(s, kLargeN, kInFours);
+  s.splits = tiling.splits;
+  if constexpr (kInFours)
+    if (tiling.large) return run_product<MultiplyFloat<128, kLargeN>>(name, s, a, b, output);
+  return run_product<MultiplyFloat<64, 64>>(name, s, a, b, output);
 }
 
 }  // namespace grapnel::kernels

@@ -232,22 +232,35 @@ product_kernel(ProductSizes s, A a, B b, Output output, bool in_fours, device::G
   }
 }
 
-/// Adds up what the splits left.
+/// What the splits left of row m and columns n and on, added up.
+template <int width>
+GRAPNEL_DEVICE device::Vector<float, width> sum_of_splits(const ProductSizes& s, int group, int m, int n,
+                                                          device::Global<const float> partial) {
+  const std::int64_t matrix = static_cast<std::int64_t>(s.m) * s.n;
+  std::int64_t at = group * s.splits * matrix + static_cast<std::int64_t>(m) * s.n + n;
+  double sums[width] = {};
+  for (int split = 0; split < s.splits; ++split, at += matrix) {
+    const auto part = device::load_vector<width>(partial, at);
+    GRAPNEL_UNROLL for (int k = 0; k < width; ++k) sums[k] += part[k];
+  }
+  device::Vector<float, width> result;
+  GRAPNEL_UNROLL for (int k = 0; k < width; ++k) result[k] = static_cast<float>(sums[k]);
+  return result;
+}
+
 template <class Output>
 GRAPNEL_KERNEL(kBlockThreads)
 fold_splits_kernel(ProductSizes s, Output output, device::Global<const float> partial) {
   device::after_previous();
   const std::int64_t i = element(), matrix = static_cast<std::int64_t>(s.m) * s.n;
   if (i >= s.groups * matrix) return;
-  const std::int64_t group = i / matrix, at = i % matrix;
-  double sum = 0;
-  for (int split = 0; split < s.splits; ++split)
-    sum += device::load(partial, (group * s.splits + split) * matrix + at);
-  output(static_cast<int>(group), static_cast<int>(at / s.n), static_cast<int>(at % s.n),
-         device::Vector<float, 1>{{static_cast<float>(sum)}});
+  const auto group = static_cast<int>(i / matrix), m = static_cast<int>(i % matrix / s.n),
+             n = static_cast<int>(i % matrix % s.n);
+  output(group, m, n, sum_of_splits<1>(s, group, m, n, partial));
 }
 
-/// Calls start(partial) for a product in s.splits parts, and adds them up if they are more than one.
+/// Calls start(partial) for a product in s.splits parts, and adds them up if they are more than one; an
+/// Output may have a way of its own to do so, fold_splits().
 template <class Output, class Start>
 void run_split(const char* name, const ProductSizes& s, const Output& output, const Start& start) {
   const std::int64_t sums = static_cast<std::int64_t>(s.groups) * s.m * s.n;
@@ -255,7 +268,10 @@ void run_split(const char* name, const ProductSizes& s, const Output& output, co
       s.splits == 1 ? 0 : sizeof(float) * static_cast<std::size_t>(s.splits * sums));
   float* partial = workspace.of<float>();
   start(partial);
-  if (s.splits > 1) launch_each(name, sums, fold_splits_kernel<Output>, s, output, partial);
+  if (s.splits == 1) return;
+  if constexpr (requires { output.fold_splits(name, s, partial); })
+    if (output.fold_splits(name, s, partial)) return;
+  launch_each(name, sums, fold_splits_kernel<Output>, s, output, partial);
 }
 
 /// Runs a product of `groups` independent matrices, each in `splits` parts. Gives how many rows the pieces

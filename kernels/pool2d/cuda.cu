@@ -3,6 +3,7 @@
 #include "grapnel/kernels/common/cuda_families.h"
 #include "grapnel/kernels/common/epilogue.cuh"
 #include "grapnel/kernels/pool2d/channels.cuh"
+#include "grapnel/kernels/pool2d/maximum.cuh"
 
 namespace grapnel::kernels {
 namespace {
@@ -43,30 +44,18 @@ max_kernel(Shape s, Global<T> y, Global<std::uint8_t> taps, Global<const T> x) {
   const Index at = width * element();
   if (at >= s.outputs) return;
   const Place o = place_of(at, s.h.out, s.w.out, s.channels);
-  Vector<float, width> best;
-  Vector<std::uint8_t, width> winners;
-  GRAPNEL_UNROLL for (int k = 0; k < width; ++k) {
-    best[k] = -std::numeric_limits<float>::infinity();
-    winners[k] = 0;
-  }
-  bool first = true;
+  Maximum<width> maximum;
   for (int i = 0; i < s.h.kernel; ++i) {
     const int h = start_of(s.h, o.h) + i * s.h.dilation;
     if (h < 0 || h >= s.h.in) continue;
     for (int j = 0; j < s.w.kernel; ++j) {
       const int w = start_of(s.w, o.w) + j * s.w.dilation;
       if (w < 0 || w >= s.w.in) continue;
-      const auto values = load_floats<width>(x, index_of(o, h, w, s.h.in, s.w.in, s.channels));
-      GRAPNEL_UNROLL for (int k = 0; k < width; ++k) {
-        if (!(first || values[k] > best[k] || values[k] != values[k])) continue;
-        best[k] = values[k];
-        winners[k] = static_cast<std::uint8_t>(i * s.w.kernel + j);
-      }
-      first = false;
+      maximum.see(load_floats<width>(x, index_of(o, h, w, s.h.in, s.w.in, s.channels)), i * s.w.kernel + j);
     }
   }
-  store_floats(y, at, best);
-  if (taps.data) store_vector(taps, at, winners);
+  store_floats(y, at, maximum.best);
+  if (taps.data) store_vector(taps, at, maximum.winners);
 }
 
 /// dx: the gradients of the windows that this input won.
