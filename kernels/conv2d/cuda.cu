@@ -36,7 +36,7 @@ struct StoreFinished {
   }
   bool fold_splits(const char* name, const ProductSizes& s, const float* partial) const {
     if (pool.kernel_h == 0) return false;
-    fold_maxima(name, s, pool, epilogue, out, in_fours(), partial);
+    fold_maxima(name, s, pool, epilogue, out, partial);
     return true;
   }
 };

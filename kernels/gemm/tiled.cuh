@@ -232,19 +232,18 @@ product_kernel(ProductSizes s, A a, B b, Output output, bool in_fours, device::G
   }
 }
 
-/// What the splits left of row m and columns n and on, added up.
-template <int width>
-GRAPNEL_DEVICE device::Vector<float, width> sum_of_splits(const ProductSizes& s, int group, int m, int n,
-                                                          device::Global<const float> partial) {
-  const std::int64_t matrix = static_cast<std::int64_t>(s.m) * s.n;
-  std::int64_t at = group * s.splits * matrix + static_cast<std::int64_t>(m) * s.n + n;
-  double sums[width] = {};
-  for (int split = 0; split < s.splits; ++split, at += matrix) {
-    const auto part = device::load_vector<width>(partial, at);
-    GRAPNEL_UNROLL for (int k = 0; k < width; ++k) sums[k] += part[k];
+/// The sums of all splits at some elements of the first one; 0 where `at` is negative.
+template <int count>
+GRAPNEL_DEVICE device::Vector<float, count> sums_of_splits(const ProductSizes& s,
+                                                           const std::int64_t (&at)[count],
+                                                           device::Global<const float> partial) {
+  double sums[count] = {};
+  for (int split = 0; split < s.splits; ++split) {
+    const auto of_split = partial + split * static_cast<std::int64_t>(s.m) * s.n;
+    GRAPNEL_UNROLL for (int i = 0; i < count; ++i) if (at[i] >= 0) sums[i] += device::load(of_split, at[i]);
   }
-  device::Vector<float, width> result;
-  GRAPNEL_UNROLL for (int k = 0; k < width; ++k) result[k] = static_cast<float>(sums[k]);
+  device::Vector<float, count> result;
+  GRAPNEL_UNROLL for (int i = 0; i < count; ++i) result[i] = static_cast<float>(sums[i]);
   return result;
 }
 
@@ -254,9 +253,9 @@ fold_splits_kernel(ProductSizes s, Output output, device::Global<const float> pa
   device::after_previous();
   const std::int64_t i = element(), matrix = static_cast<std::int64_t>(s.m) * s.n;
   if (i >= s.groups * matrix) return;
-  const auto group = static_cast<int>(i / matrix), m = static_cast<int>(i % matrix / s.n),
-             n = static_cast<int>(i % matrix % s.n);
-  output(group, m, n, sum_of_splits<1>(s, group, m, n, partial));
+  const std::int64_t group = i / matrix, at = i % matrix;
+  output(static_cast<int>(group), static_cast<int>(at / s.n), static_cast<int>(at % s.n),
+         sums_of_splits<1>(s, {group * s.splits * matrix + at}, partial));
 }
 
 /// Calls start(partial) for a product in s.splits parts, and adds them up if they are more than one; an
