@@ -202,29 +202,33 @@ hopper_product_kernel(ProductSizes s, GRAPNEL_IN_PLACE A a, GRAPNEL_IN_PLACE B b
 struct Tiling {
   int width, splits;
 };
-/// What ends first if 132 multiprocessors make what they hold at a time, by the model in tools/bench, in
-/// units of 200 clocks: a step takes what L2 needs to fetch it for all of them, or in three parts what tensor
-/// cores need. A block takes 15 more, 25 if it leaves a part of a sum, and the second kernel 10, and 1 for
-/// each 10 parts of 128 columns.
+/// What ends first by the model in tools/bench, in clocks: 132 multiprocessors multiply what they have of
+/// blocks, or read shared memory for it, while L2 gives what all fetch and takes what they leave of split
+/// sums. A second kernel starts and adds those up, from memory if they are many.
 template <class Way>
 Tiling tiling_for(int m, int n, int steps) {
   // A block takes on no fewer than 256 terms' products.
   constexpr int kFewest = std::max(1, 256 / kHopperDepth<Way> / kProducts<Way>);
+  constexpr int kHundredColumns = std::is_same_v<Way, AsTf32> ? 465 : 482;  // of a step
   const int most = std::clamp(steps / kFewest, 1, 128);
+  const std::int64_t matrix = std::int64_t{4} * m * n;  // bytes
   Tiling best{};
   std::int64_t least = std::numeric_limits<std::int64_t>::max();
   for (const int width : {64, 128, 256}) {
     if (width == 64 ? n > 64 : n <= width / 2) continue;
     if (width == 256 && Way::kParts > 1) continue;
-    const std::int64_t tiles = std::int64_t{tiles_for(m, kHopperRows)} * tiles_for(n, width);
-    const int step = Way::kParts == 1 ? 2 + width / 64 : width == 64 ? 10 : 18;
+    const std::int64_t tiles = std::int64_t{tiles_for(m, kHopperRows)} * tiles_for(n, width),
+                       fetched = tiles * steps * 128 * Way::kParts * (kHopperRows + width);
+    const int step = std::max(kProducts<Way> * width * kHundredColumns / 100,
+                              kProducts<Way> * 2 * (64 + width) + Way::kParts * (kHopperRows + width)) +
+                     (width == 256 ? 0 : 200 / kHopperTogether<Way>);  // sums are added to those before
     for (int splits = width == 256 ? tiles_for(steps, kMostUnfolded) : 1; splits <= most; ++splits) {
-      const std::int64_t blocks = tiles * splits, most_held = hopper_blocks<Way>(width),
-                         held = std::min((blocks + 131) / 132, most_held),
-                         waves = (blocks + 132 * held - 1) / (132 * held),
-                         work = held * tiles_for(steps, splits) * step;
+      const std::int64_t each = (tiles * splits + 131) / 132,
+                         held = std::min<std::int64_t>(each, hopper_blocks<Way>(width)),
+                         left = splits == 1 ? 0 : matrix * splits, moved = left + matrix;
       const std::int64_t cost =
-          splits == 1 ? waves * (work + 15) : waves * (work + 25) + 10 + blocks * width / 1280;
+          std::max(each * (tiles_for(steps, splits) * step + 3000 / held), (fetched + left) / 5128) +
+          (splits == 1 ? 0 : 3686 + moved / (moved <= 30'000'000 ? 2564 : 1709));
       if (cost >= least) continue;
       least = cost;
       best = {width, splits};

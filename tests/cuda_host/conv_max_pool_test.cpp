@@ -2,6 +2,7 @@
 // after the other: the same bits.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -76,10 +77,9 @@ Activity work_of(const Body& body) {
 /// What one convolution and its pooling read and write.
 template <class T>
 struct Operands {
-  explicit Operands(const Case& of)
-      : Operands(
-            of, any_data_for(of.conv),
-            EpilogueOperands(count({of.conv.k}), count({of.conv.n, of.conv.oh, of.conv.ow, of.conv.k}))) {}
+  explicit Operands(const Case& of) : Operands(of, any_data_with_nan(of.conv)) {}
+  Operands(const Case& of, const Data& d)
+      : Operands(of, d, EpilogueOperands(count({of.conv.k}), d.dy.size())) {}
 
   Epilogue<T, float> all() const {
     return {.scale = scale.data(), .shift = shift.data(), .residual = residual.data(), .relu = true};
@@ -96,8 +96,8 @@ struct Operands {
   Array<float> scale, shift, packed;
 
  private:
-  Operands(const Case& of, Data d, const EpilogueOperands& e)
-      : x(elements_of<T>(with_nan(std::move(d.x)))),
+  Operands(const Case& of, const Data& d, const EpilogueOperands& e)
+      : x(elements_of<T>(d.x)),
         residual(elements_of<T>(e.residual)),
         unpooled(e.residual.size()),
         y(elements_of<T>(std::vector<float>(count({of.pool.n, of.pool.oh, of.pool.ow, of.pool.c}), 77))),
@@ -114,9 +114,10 @@ struct Operands {
       kernels = &table().bf16;
   }
   /// In the first pixel.
-  static std::vector<float> with_nan(std::vector<float> x) {
-    if (!x.empty()) x[0] = NAN;
-    return x;
+  static Data any_data_with_nan(const Conv2d& p) {
+    Data d = any_data_for(p);
+    if (!d.x.empty()) d.x[0] = NAN;
+    return d;
   }
 
   const ActivationKernels<T, float>* kernels;
@@ -159,6 +160,25 @@ TEST_CASE("conv2d_max_pool: groups, and results that are not aligned") {
     const std::vector<T> got = shifted.values();
     CHECK(same_bits(std::vector<T>(got.begin() + 1, got.end()), expected));
   });
+}
+
+TEST_CASE("conv2d_max_pool: what bfloat16 keeps is compared, so that of two zeros the first wins") {
+  const Case of = pooled(shape_of(1, 96, 2, 2, 32, {3, 1, 1}), {2, 2}, {2, 2});
+  Data d = data_for(of.conv);
+  std::fill(d.x.begin(), d.x.end(), 0.0f);
+  std::fill(d.w.begin(), d.w.end(), 0.0f);
+  d.x[0] = std::ldexp(1.0f, -70);
+  d.w[4] = -d.x[0];  // of the first channels, in the middle
+  const auto check = [&](Precision precision) {
+    if (precision != Precision::bf16) return;
+    const Operands<BFloat16> o(of, d);
+    o.one_after_the_other(of, {});
+    CHECK(o.expected[0].bits == 0x8000);  // -0 before 0
+    CHECK(o.in_one(of, {}, o.y.data()));
+    CHECK(same_bits(o.y.values(), o.expected.values()));
+  };
+  in_every_precision(check);
+  on_hopper(check);
 }
 
 TEST_CASE("conv2d_max_pool: declines what one kernel alone makes, and other windows, and does nothing") {

@@ -167,21 +167,24 @@ def by_fragments(precision, m, n, k, across, weights, activations):
 
 def tiling_for(precision, m, n, steps):
     """The rule of hopper.cuh: width and splits."""
-    size, parts, _ = WGMMA[precision]
+    size, parts, together = WGMMA[precision]
     products = parts * (parts + 1) // 2
+    rate = 465 if precision == "tf32" else 482
     most = min(max(steps // max(1, 2 * size // products), 1), 128)
     best = None
     for width in (64, 128, 256):
         if (n > 64 if width == 64 else n <= width // 2) or width == 256 and parts > 1:
             continue
-        wide = width == 256
         tiles = up(m, 128) * up(n, width)
-        step = 2 + width // 64 if parts == 1 else 10 if width == 64 else 18
-        for splits in range(up(steps, 512) if wide else 1, most + 1):
-            blocks = tiles * splits
-            held = min(up(blocks, 132), HOPPER.held if width == 64 and parts == 1 else 1)
-            work, waves = held * up(steps, splits) * step, up(blocks, 132 * held)
-            cost = waves * (work + 15) if splits == 1 else waves * (work + 25) + 10 + blocks * width // 1280
+        step = max(products * width * rate // 100, 2 * products * (64 + width) + parts * (128 + width)) + (200 // together if width < 256 else 0)
+        for splits in range(up(steps, 512) if width == 256 else 1, most + 1):
+            each = up(tiles * splits, 132)
+            held = min(each, HOPPER.held if width == 64 and parts == 1 else 1)
+            left = 4 * m * n * splits if splits > 1 else 0
+            cost = max(each * (up(steps, splits) * step + 3000 // held), (tiles * steps * 128 * parts * (128 + width) + left) // 5128)
+            if splits > 1:
+                moved = left + 4 * m * n
+                cost += 3686 + moved // (2564 if moved <= 30_000_000 else 1709)
             if best is None or cost < best[0]:
                 best = cost, width, splits
     return best[1:]
