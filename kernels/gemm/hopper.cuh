@@ -222,7 +222,8 @@ Tiling tiling_for(int m, int n, int steps) {
     const int step = std::max(kProducts<Way> * width * kHundredColumns / 100,
                               kProducts<Way> * 2 * (64 + width) + Way::kParts * (kHopperRows + width)) +
                      (width == 256 ? 0 : 200 / kHopperTogether<Way>);  // sums are added to those before
-    for (int splits = width == 256 ? tiles_for(steps, kMostUnfolded) : 1; splits <= most; ++splits) {
+    for (int splits = width == 256 ? std::max(tiles_for(steps, kMostUnfolded), 1) : 1; splits <= most;
+         ++splits) {
       const std::int64_t each = (tiles * splits + 131) / 132,
                          held = std::min<std::int64_t>(each, hopper_blocks<Way>(width)),
                          left = splits == 1 ? 0 : matrix * splits, moved = left + matrix;

@@ -98,6 +98,7 @@ TEST_CASE("Hopper, conv2d: the input's gradient by phases") {
   const Conv2d shapes[] = {
       shape_of(2, 33, 9, 8, 32, {3, 2, 1}),       // of one tap, two, two and four
       shape_of(1, 32, 7, 6, 40, {1, 2}),          // of one tap and of none
+      shape_of(1, 136, 3, 4, 32, {1, 2}),         // the same, of more columns than most tiles have
       shape_of(1, 70, 12, 11, 32, {3, 3, 0}),     // pixels behind the last that is read
       shape_of(1, 32, 13, 12, 32, {3, 2, 2, 2}),  // taps and pixels two apart: phases of all taps and of none
       shape_of(1, 32, 13, 14, 32, {3, 2, 1, 3}),

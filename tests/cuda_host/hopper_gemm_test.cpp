@@ -117,8 +117,14 @@ TEST_CASE("Hopper, gemm: how a product is tiled") {
   is(tiling_for<AsBf16>(1 << 18, 200, 36), 256, 1);
   is(tiling_for<AsFp32>(1 << 18, 256, 36), 128, 1);  // nothing wider
   is(tiling_for<AsTf32>(128, 64, 7), 64, 1);         // too short to be split
-  is(tiling_for<AsTf32>(128, 64, 0), 64, 1);
+  for (const int n : {64, 128, 256}) CHECK(tiling_for<AsTf32>(128, n, 0).splits == 1);
   is(tiling_for<AsTf32>(196 * 128, 64, 72), 64, 1);  // all at once, two a multiprocessor
+  // Layers of VGG16 and ResNets: a second kernel must pay for its start and for what it reads.
+  is(tiling_for<AsBf16>(3136, 256, 18), 128, 1);
+  is(tiling_for<AsBf16>(3136, 256, 36), 128, 2);
+  is(tiling_for<AsTf32>(3136, 256, 36), 128, 2);
+  is(tiling_for<AsBf16>(784, 512, 72), 128, 4);
+  is(tiling_for<AsBf16>(12544, 512, 72), 128, 1);
   CHECK(tiling_for<AsTf32>(49, 512, 144).splits > 1);
   CHECK(tiling_for<AsFp32>(49, 512, 72).splits > 8);
   for (const int steps : {1, 8, 300, 5000, 20000, 200000})

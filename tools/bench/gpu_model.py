@@ -177,7 +177,7 @@ def tiling_for(precision, m, n, steps):
             continue
         tiles = up(m, 128) * up(n, width)
         step = max(products * width * rate // 100, 2 * products * (64 + width) + parts * (128 + width)) + (200 // together if width < 256 else 0)
-        for splits in range(up(steps, 512) if width == 256 else 1, most + 1):
+        for splits in range(max(up(steps, 512), 1) if width == 256 else 1, most + 1):
             each = up(tiles * splits, 132)
             held = min(each, HOPPER.held if width == 64 and parts == 1 else 1)
             left = 4 * m * n * splits if splits > 1 else 0
