@@ -115,15 +115,15 @@ def stream(bytes_moved):
     return START + bytes_moved / (L2 / 2 if bytes_moved <= CACHED else MEMORY)
 
 
-def run_split(blocks, splits, clocks, through_l2, weights, activations, sums):
-    """Times of the product's kernel and, if its sums are split, of the one that adds them."""
+def run_split(blocks, splits, clocks, through_l2, weights, activations, sums, result):
+    """Times of the product's kernel and, if its sums are split, of the one that adds them and writes `result` bytes."""
     partial = 4 * sums * splits if splits > 1 else 0
     memory = weights + (activations if activations > CACHED else 0)
     product = START + max(up(blocks, SMS) * clocks / CLOCK, (through_l2 + partial) / L2, memory / MEMORY)
-    return [product, stream(partial + 4 * sums)] if splits > 1 else [product]
+    return [product, stream(partial + result)] if splits > 1 else [product]
 
 
-def by_fmas(m, n, k, width, wide, weights, activations):
+def by_fmas(m, n, k, width, wide, weights, activations, result):
     """run_float_product"""
     large = width == 4 and m > 64 and n > wide // 2 and up(m, 128) * up(n, wide) >= 128
     rows, columns = (128, wide) if large else (64, 64)
@@ -133,7 +133,7 @@ def by_fmas(m, n, k, width, wide, weights, activations):
     resident = min(RESIDENT[rows, columns], up(blocks, SMS))
     # Eight warps, two to a scheduler.
     clocks = 2 * SLOTS[rows, columns, width] / 0.9
-    return run_split(blocks, splits, steps * clocks + 3000 / resident, blocks * steps * 64 * (rows + columns), weights, activations, m * n)
+    return run_split(blocks, splits, steps * clocks + 3000 / resident, blocks * steps * 64 * (rows + columns), weights, activations, m * n, result)
 
 
 def fragment_tiling(m, n, k, depth):
@@ -151,7 +151,7 @@ def fragment_tiling(m, n, k, depth):
     return best[1:]
 
 
-def by_fragments(precision, m, n, k, across, weights, activations):
+def by_fragments(precision, m, n, k, across, weights, activations, result):
     """run_fragment_product: a step takes as long as the slowest of instructions (four warps, one to a scheduler), mma.sync, and
     shared memory, which copies write once and two warps read."""
     depth = 64 // WGMMA[precision][0]
@@ -162,7 +162,7 @@ def by_fragments(precision, m, n, k, across, weights, activations):
     each = up(blocks, SMS)
     resident = min(3 if rows * columns < 128 * 128 else 2, each)
     return run_split(blocks, splits, (steps * clocks + 3000 / resident) * (1.5 if each == 1 else 1), blocks * steps * 64 * (rows + columns),
-                     weights, activations, m * n)
+                     weights, activations, m * n, result)
 
 
 def tiling_for(precision, m, n, steps):
@@ -190,7 +190,7 @@ def tiling_for(precision, m, n, steps):
     return best[1:]
 
 
-def on_wgmma(variant, precision, m, n, taps, c, weights, activations, half=False):
+def on_wgmma(variant, precision, m, n, taps, c, weights, activations, result, half=False):
     """run_hopper_product as the code tiles it, or in the best of all ways. `half`: TF32 wants its operands along k, so its weight
     gradient has half the rate."""
     size, parts, together = WGMMA[precision]
@@ -209,7 +209,7 @@ def on_wgmma(variant, precision, m, n, taps, c, weights, activations, half=False
         fold = variant.fold / together if width < 256 else 0
         held = min(up(tiles * splits, SMS), variant.held if width == 64 and parts == 1 else 1)
         clocks = up(steps, splits) * (max(multiply, shared) + fold) + variant.ends / held
-        times = run_split(tiles * splits, splits, clocks, fetched, weights, activations, m * n)
+        times = run_split(tiles * splits, splits, clocks, fetched, weights, activations, m * n, result)
         best = times if best is None or sum(times) < sum(best) else best
     return best
 
@@ -229,24 +229,23 @@ def stem(variant, precision, layer, batch, which, more):
     segments = up(layer.r, rows) * up(layer.r * pixel, 128)
     laid = parts * batch * ((layer.out - 1 + up(layer.r, layer.stride)) * layer.stride) ** 2 * pixel
     stored = bytes_of(precision)
-    x, y = stored * batch * layer.size ** 2 * layer.c, stored * batch * layer.out ** 2 * layer.k
+    x, y = 4 * batch * layer.size ** 2 * layer.c, stored * batch * layer.out ** 2 * layer.k
     w = 4 * layer.r ** 2 * layer.c * layer.k
     pixels = 64 if which == "wgrad" else 128  # of a tile
     tiles = batch * min(up(layer.out, wide) * up(layer.out, pixels // wide) for wide in (8, 16, 32, 64, 128) if wide <= pixels)
-    times = [stream(x + laid)]
-    if precision == "bf16":  # pictures come as floats
-        times.insert(0, stream(3 * x))
     if which == "forward":
-        return times + on_wgmma(variant, way, tiles * pixels, layer.k, segments, 1, 128 * parts * segments * layer.k, laid + y + more)
+        weights = 128 * parts * segments * layer.k
+        return [stream(x + laid)] + on_wgmma(variant, way, tiles * pixels, layer.k, segments, 1, weights, laid + y + more, y)
     dy = parts * size * batch * layer.out ** 2 * layer.k
-    if stored != 2:
-        times.append(stream(y + dy))
-    return times + on_wgmma(variant, way, segments * 128 // size, layer.k, tiles, 1, w, laid + dy + more)
+    # In bf16 the picture is converted first, otherwise dy.
+    times = [stream(1.5 * x), stream(x / 2 + laid)] if stored == 2 else [stream(x + laid), stream(y + dy)]
+    return times + on_wgmma(variant, way, segments * 128 // size, layer.k, tiles, 1, w, laid + dy + more, w)
 
 
-def conv(variant, precision, layer, batch, which="forward", more=0, given=False):
+def conv(variant, precision, layer, batch, which="forward", more=0, given=False, kept=1):
     """The kernels of one pass of a convolution or linear layer; `more` bytes are read or written by its epilogue. `given`: its
-    input is there as the operand that it multiplies; so is dy for a weight gradient, after the input's."""
+    input is there as the operand that it multiplies; so is dy for a weight gradient, after the input's. `kept`: the share of its
+    result that the kernel writes that adds up what was split."""
     size = bytes_of(precision) if layer.kind == "conv" or variant.any_channels else 4
     if layer.kind == "conv" and layer.c <= 4 and which != "dgrad" and variant.wgmma and not variant.any_channels:
         return stem(variant, precision, layer, batch, which, more)
@@ -255,6 +254,7 @@ def conv(variant, precision, layer, batch, which="forward", more=0, given=False)
     x, y, w = size * pixels_in * layer.c, size * pixels_out * layer.k, size * taps * layer.c * layer.k
     m, n, c, read = {"forward": (pixels_out, layer.k, layer.c, x), "dgrad": (pixels_in, layer.c, layer.k, y),
                      "wgrad": (layer.k, taps * layer.c, pixels_out, x + y)}[which]
+    result = {"forward": y * kept, "dgrad": x, "wgrad": 4 * taps * layer.c * layer.k}[which]
     linear, strided = layer.kind == "linear", layer.stride > 1 and which == "dgrad"
     if linear and which == "forward" and batch <= 8:
         return [stream(x + y + (w if precision == "fp32" else w / 2))]  # thin.cuh
@@ -271,7 +271,7 @@ def conv(variant, precision, layer, batch, which="forward", more=0, given=False)
     if not (fits and variant.wgmma):
         if precision == "fp32":
             k, wide = (pixels_out, 128 if linear else 64) if which == "wgrad" else (taps * c, 128)
-            return before + by_fmas(m, n, k, 4 if layer.c % 4 == 0 else 1, wide, w, x + y + more)
+            return before + by_fmas(m, n, k, 4 if layer.c % 4 == 0 else 1, wide, w, x + y + more, result)
         element = WGMMA[precision][0]
         padded = up(layer.c, 16 // element) * 16 // element
         of_x, of_y = element * pixels_in * padded, element * pixels_out * layer.k  # as operands
@@ -284,13 +284,13 @@ def conv(variant, precision, layer, batch, which="forward", more=0, given=False)
         c = padded if which == "forward" else c
         k, n = (pixels_out, taps * padded) if which == "wgrad" else (taps * c, n)
         moved = {"forward": of_x + y, "dgrad": x + of_y, "wgrad": of_x + of_y}[which] + more
-        return before + by_fragments(precision, m, n, k, which == "wgrad" or linear and which == "dgrad", w * element / size, moved)
+        return before + by_fragments(precision, m, n, k, which == "wgrad" or linear and which == "dgrad", w * element / size, moved, result)
     if variant.flat and which == "wgrad" and precision == "tf32":
         flat, planes = batch * (layer.out + (layer.r > 1)) ** 2, min(layer.stride, layer.r) ** 2
         piece, wide = WGMMA[precision][0] * WGMMA[precision][1], 64 if layer.c <= 64 else 128
         laid = [stream(y + piece * flat * layer.k)] + [stream(x / layer.stride ** 2 + piece * flat * layer.c)] * planes
         return laid + on_wgmma(variant, precision, m, taps * up(layer.c, wide) * wide, 1, flat, w,
-                               piece * flat * (layer.k + planes * layer.c))
+                               piece * flat * (layer.k + planes * layer.c), result)
     if WGMMA[precision][0] * WGMMA[precision][1] != size:
         copied = WGMMA[precision][0] * WGMMA[precision][1] / 4
         if not given:
@@ -298,8 +298,8 @@ def conv(variant, precision, layer, batch, which="forward", more=0, given=False)
         x, y, w = x * copied if which != "dgrad" else x, y * copied if which == "dgrad" else y, w * copied
     if which == "wgrad":
         n = taps * up(layer.c, 64) * 64 if variant.flat else n
-        return before + on_wgmma(variant, precision, m, n, 1, c, w, x + y + more, half=precision == "tf32")
-    return before + on_wgmma(variant, precision, m, n, taps, c, w, x + y + more)
+        return before + on_wgmma(variant, precision, m, n, 1, c, w, x + y + more, result, half=precision == "tf32")
+    return before + on_wgmma(variant, precision, m, n, taps, c, w, x + y + more, result)
 
 
 def parts_left(variant, precision, layer, batch):
@@ -309,30 +309,36 @@ def parts_left(variant, precision, layer, batch):
 
 
 def is_split(variant, precision, layer, batch):
-    """Whether blocks share the sums of a forward convolution: then batch norm reads its result again."""
+    """Whether blocks share the sums of a forward convolution: then batch norm reads its result again, and max pooling does not."""
     pixels, taps = batch * layer.out ** 2, layer.r ** 2
     if not variant.wgmma:
         return precision != "fp32" and fragment_tiling(pixels, layer.k, taps * layer.c, 64 // WGMMA[precision][0])[2] > 1
     return layer.c > 4 and tiling_for(precision, pixels, layer.k, taps * up(layer.c * WGMMA[precision][0], 128))[1] > 1
 
 
+def pools(variant, precision, layer, after, batch):
+    """Whether the kernel that adds up a convolution's sums makes the max pooling behind it, too."""
+    return (layer.kind == "conv" and after is not None and after.kind == "max" and after.r <= after.stride and
+            is_split(variant, precision, layer, batch))
+
+
 def infer(variant, precision, net, batch):
     """[(layer, times of its kernels)]"""
     size = bytes_of(precision)
     result, last = [], None
-    for layer in NETS[net]:
+    for layer, after in zip(NETS[net], [*NETS[net][1:], None]):
         y = size * batch * layer.out ** 2 * layer.k
         if layer.kind in ("conv", "linear"):
-            left = parts_left(variant, precision, layer, batch)
+            pooled = pools(variant, precision, layer, after, batch)
+            left = 0 if pooled else parts_left(variant, precision, layer, batch)
             more = (y if layer.residual else 0) + left
-            times = conv(variant, precision, layer, batch, more=more, given=left > 0 and last == "conv")
-            if net == "vgg16" and layer.kind == "linear":
-                if layer.c != 4096:  # channels before pixels
-                    times = [stream((size + 4) * batch * layer.c), *times]
-            last = layer.kind
+            times = conv(variant, precision, layer, batch, more=more, given=last == "parts", kept=1 / after.stride ** 2 if pooled else 1)
+            if net == "vgg16" and layer.c == 25088:  # channels before pixels
+                times = [stream((size + 4) * batch * layer.c), *times]
+            last = "pooled" if pooled else "parts" if left else layer.kind
         else:
+            times = [] if last == "pooled" else [stream(y + size * batch * layer.size ** 2 * layer.c)]
             last = layer.kind
-            times = [stream(y + size * batch * layer.size ** 2 * layer.c)]
         result.append((layer, times))
     return result
 
