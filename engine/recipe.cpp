@@ -94,7 +94,6 @@ void Recipe::run_as(const kernels::ActivationKernels<T, V>& table, T* out, const
         const bool forward = step.pass == kernels::ConvPass::forward;
         const auto packed = packed_weight<V>(step.conv, step.pass, step.second);
         const V* weight = static_cast<const V*>(packed->read());
-        const Elements<T> input(step.first);
         std::shared_ptr<Storage> parts;
         if constexpr (std::is_same_v<T, V>) {
           parts = kept_parts(floats, step.first);
@@ -103,14 +102,18 @@ void Recipe::run_as(const kernels::ActivationKernels<T, V>& table, T* out, const
             epilogue.parts.input = static_cast<const std::uint16_t*>(parts->read());
           }
         }
-        if (pool && forward && table.conv2d_max_pool(step.conv, *pool, out, input.data(), weight, epilogue))
-          return;
+        if (!forward) {
+          const Elements<T> gradient(step.first);
+          return write(
+              [&](T* to) { table.conv2d_input_grad(step.conv, to, gradient.data(), weight, epilogue); });
+        }
+        const ConvInput<T, V> input(step.first);
+        if (pool && table.conv2d_max_pool(step.conv, *pool, out, input.get(), weight, epilogue)) return;
         if (moments)
           return table.conv2d_moments(step.conv, out, static_cast<V*>(moments->first.storage()->read()),
-                                      static_cast<V*>(moments->second.storage()->read()), input.data(),
-                                      weight, epilogue);
-        const auto pass = forward ? table.conv2d_forward : table.conv2d_input_grad;
-        return write([&](T* to) { pass(step.conv, to, input.data(), weight, epilogue); });
+                                      static_cast<V*>(moments->second.storage()->read()), input.get(), weight,
+                                      epilogue);
+        return write([&](T* to) { table.conv2d_forward(step.conv, to, input.get(), weight, epilogue); });
       }
       case Kind::linear:
         if constexpr (std::is_same_v<T, V>) {

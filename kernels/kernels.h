@@ -9,6 +9,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "grapnel/kernels/dtype.h"
 
@@ -175,23 +176,32 @@ struct AdamStep {
   double correction1, correction2;  // 1 - beta^step
 };
 
+/// An activation that is kept as T, or as V if nobody kept it, as a network's input; the other one is null.
+template <class T, class V>
+struct KeptOr {
+  const T* kept = nullptr;
+  const V* floats = nullptr;
+};
+
 /// Kernels whose operands are activations, of elements T; weights, and what has one value a channel, are V.
 template <class T, class V = T>
 struct ActivationKernels {
+  /// What a convolution reads.
+  using Input = std::conditional_t<std::is_same_v<T, V>, const T*, KeptOr<T, V>>;
+
   void (*reduce)(Reduction op, const Reduce& shape, V* out, const T* x);
 
   // y, or dx, is the epilogue of what the pass computes, of weights that FloatKernels' conv2d_pack packed.
-  void (*conv2d_forward)(const Conv2d& shape, T* y, const T* x, const V* packed,
-                         const Epilogue<T, V>& epilogue);
+  void (*conv2d_forward)(const Conv2d& shape, T* y, Input x, const V* packed, const Epilogue<T, V>& epilogue);
   void (*conv2d_input_grad)(const Conv2d& shape, T* dx, const T* dy, const V* packed,
                             const Epilogue<T, V>& epilogue);
   // y = the maxima of what conv2d_forward would give, which is never in memory as a whole. False, and nothing
   // done, where one after the other is the way. No parts of y are made.
-  bool (*conv2d_max_pool)(const Conv2d& shape, const Pool2d& pool, T* y, const T* x, const V* packed,
+  bool (*conv2d_max_pool)(const Conv2d& shape, const Pool2d& pool, T* y, Input x, const V* packed,
                           const Epilogue<T, V>& epilogue);
   // conv2d_forward, and of what it makes the mean and biased variance of each channel, for batch norm. Only
   // `shift` of the epilogue may be set. Null: channel_moments is the way.
-  void (*conv2d_moments)(const Conv2d& shape, T* y, V* mean, V* variance, const T* x, const V* packed,
+  void (*conv2d_moments)(const Conv2d& shape, T* y, V* mean, V* variance, Input x, const V* packed,
                          const Epilogue<T, V>& epilogue);
   // dw is dense (K, C/groups, R, S) in row-major order. x_parts, dy_parts: as conv2d_parts counts them, or
   // null.

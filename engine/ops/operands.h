@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "grapnel/engine/backend.h"
@@ -86,6 +87,26 @@ class Elements {
 
   Tensor values_;
   const T* data_;
+};
+
+/// The same for a convolution, which reads floats, too, if x is not kept as T.
+template <class T, class V>
+class ConvInput {
+ public:
+  explicit ConvInput(const Tensor& x) {
+    if constexpr (std::is_same_v<T, V>)
+      input_ = kept_.emplace(x).data();
+    else if (kept_bf16(x).defined())
+      input_.kept = kept_.emplace(x).data();
+    else
+      input_.floats = floats_.emplace(x).data();
+  }
+  const typename kernels::ActivationKernels<T, V>::Input& get() const { return input_; }
+
+ private:
+  std::optional<Elements<T>> kept_;
+  std::optional<Elements<V>> floats_;
+  typename kernels::ActivationKernels<T, V>::Input input_{};
 };
 
 /// A tensor to be made, (N,C,H,W) channels last, of x's type and device: how it is kept, and the result.

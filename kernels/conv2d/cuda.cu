@@ -102,9 +102,21 @@ void as_multiplied(bool hopper, const Use& use) {
     as_tiles_multiply(precision(), use);
 }
 
-/// A pass over x or dy. Gives what run_product does.
 template <class T>
-int convolve(const char* name, const Conv2d& conv, ConvPass pass, const T* from, const float* packed,
+using InputOf = typename ActivationKernels<T, float>::Input;
+
+/// Calls use(data) with elements of either type.
+template <class T, class Use>
+auto with_input(const InputOf<T>& x, const Use& use) {
+  if constexpr (std::is_same_v<InputOf<T>, const T*>)
+    return use(x);
+  else
+    return x.kept ? use(x.kept) : use(x.floats);
+}
+
+/// A pass over x or dy. Gives what run_product does.
+template <class T, class From>
+int convolve(const char* name, const Conv2d& conv, ConvPass pass, const From* from, const float* packed,
              const StoreFinished<T>& output) {
   if (output.elements == 0) return 0;
   const Parts& parts = output.epilogue.parts;
@@ -126,23 +138,31 @@ int convolve(const char* name, const Conv2d& conv, ConvPass pass, const T* from,
 }
 
 template <class T>
-void forward(const Conv2d& conv, T* y, const T* x, const float* packed, const Epilogue<T, float>& epilogue) {
+int forward_into(const Conv2d& conv, const InputOf<T>& x, const float* packed,
+                 const StoreFinished<T>& output) {
+  return with_input<T>(x, [&](const auto* from) {
+    return convolve<T>("conv2d", conv, ConvPass::forward, from, packed, output);
+  });
+}
+
+template <class T>
+void forward(const Conv2d& conv, T* y, InputOf<T> x, const float* packed,
+             const Epilogue<T, float>& epilogue) {
   const ConvShape p = conv_shape(conv);
-  convolve<T>("conv2d", conv, ConvPass::forward, x, packed,
-              {y, Index{p.n} * p.oh * p.ow * p.k, p.k, p.k_group, epilogue});
+  forward_into<T>(conv, x, packed, {y, Index{p.n} * p.oh * p.ow * p.k, p.k, p.k_group, epilogue});
 }
 
 /// The product's kernel sums up its tiles where each is made by one block; otherwise y is read again.
 template <class T>
-void forward_with_moments(const Conv2d& conv, T* y, float* mean, float* variance, const T* x,
+void forward_with_moments(const Conv2d& conv, T* y, float* mean, float* variance, InputOf<T> x,
                           const float* packed, const Epilogue<T, float>& epilogue) {
   constexpr Index kShortest = 16;  // of all pieces
   const ConvShape p = conv_shape(conv);
   const Index rows = Index{p.n} * p.oh * p.ow;
   const device::Workspace pieces(static_cast<std::size_t>(tiles_for(rows, kShortest) * 2 * conv.k) *
                                  sizeof(float));
-  const int piece = convolve<T>("conv2d", conv, ConvPass::forward, x, packed,
-                                {y, rows * p.k, p.k, p.k_group, epilogue, pieces.of<float>()});
+  const int piece =
+      forward_into<T>(conv, x, packed, {y, rows * p.k, p.k, p.k_group, epilogue, pieces.of<float>()});
   if (piece > 0)
     moments_of_pieces({rows, conv.k, piece, pieces.of<float>(), epilogue.shift}, mean, variance);
   else
@@ -150,8 +170,8 @@ void forward_with_moments(const Conv2d& conv, T* y, float* mean, float* variance
 }
 
 /// Whether blocks share the sums of a forward pass.
-template <class T>
-bool is_split(const Conv2d& conv, const T* x) {
+template <class T, class From>
+bool is_split(const Conv2d& conv, const From* x) {
   if (made_as_stem(conv, ConvPass::forward)) return false;
   const bool hopper = runs_on_hopper(conv, ConvPass::forward, precision());
   int splits = 1;
@@ -168,14 +188,14 @@ bool is_split(const Conv2d& conv, const T* x) {
 }
 
 template <class T>
-bool max_pool(const Conv2d& conv, const Pool2d& pool, T* y, const T* x, const float* packed,
+bool max_pool(const Conv2d& conv, const Pool2d& pool, T* y, InputOf<T> x, const float* packed,
               const Epilogue<T, float>& epilogue) {
   const Index elements = conv.n * conv.oh * conv.ow * conv.k;
-  if (elements == 0 || !MaxWindows::describe(pool) || epilogue.parts.result || !is_split(conv, x))
+  if (elements == 0 || !MaxWindows::describe(pool) || epilogue.parts.result ||
+      !with_input<T>(x, [&](const auto* from) { return is_split<T>(conv, from); }))
     return false;
   const ConvShape p = conv_shape(conv);
-  convolve<T>("conv2d", conv, ConvPass::forward, x, packed,
-              {y, elements, p.k, p.k_group, epilogue, nullptr, MaxWindows::of(pool)});
+  forward_into<T>(conv, x, packed, {y, elements, p.k, p.k_group, epilogue, nullptr, MaxWindows::of(pool)});
   return true;
 }
 

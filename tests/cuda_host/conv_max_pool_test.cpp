@@ -85,10 +85,10 @@ struct Operands {
     return {.scale = scale.data(), .shift = shift.data(), .residual = residual.data(), .relu = true};
   }
   bool in_one(const Case& of, const Epilogue<T, float>& epilogue, T* to) const {
-    return kernels->conv2d_max_pool(of.conv, of.pool, to, x.data(), packed.data(), epilogue);
+    return kernels->conv2d_max_pool(of.conv, of.pool, to, {x.data()}, packed.data(), epilogue);
   }
   void one_after_the_other(const Case& of, const Epilogue<T, float>& epilogue) const {
-    kernels->conv2d_forward(of.conv, unpooled.data(), x.data(), packed.data(), epilogue);
+    kernels->conv2d_forward(of.conv, unpooled.data(), {x.data()}, packed.data(), epilogue);
     kernels->max_pool2d(of.pool, expected.data(), nullptr, unpooled.data());
   }
 
