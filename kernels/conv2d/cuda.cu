@@ -191,7 +191,7 @@ template <class T>
 bool max_pool(const Conv2d& conv, const Pool2d& pool, T* y, InputOf<T> x, const float* packed,
               const Epilogue<T, float>& epilogue) {
   const Index elements = conv.n * conv.oh * conv.ow * conv.k;
-  if (elements == 0 || !MaxWindows::describe(pool) || epilogue.parts.result ||
+  if (elements == 0 || !MaxWindows::fit(pool) || epilogue.parts.result ||
       !with_input<T>(x, [&](const auto* from) { return is_split<T>(conv, from); }))
     return false;
   const ConvShape p = conv_shape(conv);

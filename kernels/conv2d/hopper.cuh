@@ -106,8 +106,7 @@ ProductSizes hopper_sizes(const ConvShape& p) {
 }
 
 /// `output` of a forward convolution of dense pixels, with packed weights, whose parts lie `apart`; of none
-/// at all, sums of 0. Gives what
-/// run_product does.
+/// at all, sums of 0. Gives what run_product does.
 template <class Way, class Output>
 int convolve_on_hopper(const char* name, const Conv2d& conv, const ElementOf<Way>* pixels,
                        const ElementOf<Way>* packed, std::int64_t apart, const Output& output) {

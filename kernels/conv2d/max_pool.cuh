@@ -17,7 +17,7 @@ struct MaxWindows {
   int stride_h = 0, stride_w = 0, in_h = 0, in_w = 0;
   Divisor out_h = 0, out_w = 0;
 
-  static bool describe(const Pool2d& p) {
+  static bool fit(const Pool2d& p) {
     return p.stride_h >= p.kernel_h && p.stride_w >= p.kernel_w && p.pad_h == 0 && p.pad_w == 0 &&
            p.dil_h == 1 && p.dil_w == 1;
   }

@@ -38,10 +38,10 @@ void with_source(const float* data, int rows, int k, std::int64_t row_stride, st
   }
 }
 
-/// Whether both operands lie as a product with few rows wants them.
-bool is_thin(const Gemm& s, const float* a, const float* b) {
+/// Whether both operands lie as a product with few rows wants them, if they are aligned.
+bool is_thin(const Gemm& s) {
   return s.m <= kMostThinRows && s.a_col == 1 && s.b_row == 1 && s.k % 4 == 0 &&
-         (s.m == 1 || s.a_row % 4 == 0) && (s.n == 1 || s.b_col % 4 == 0) && aligned_for_four(a, b);
+         (s.m == 1 || s.a_row % 4 == 0) && (s.n == 1 || s.b_col % 4 == 0);
 }
 
 /// Whether the kernel for Hopper makes it: both operands along k, in rows of whole pieces of 16 bytes, and
@@ -98,7 +98,7 @@ GemmPacking packing(const Gemm& s) {
   const auto parts = [&](int count) { return Parts{count}.bytes(s.n * s.k); };
   switch (precision()) {
     case Precision::tf32:
-      if (s.k % 4 != 0 || s.m > kMostThinRows) return {};
+      if (!is_thin(s)) return {};
       return {"halves", halves_size(s.n, s.k)};
     case Precision::bf16:
       if (s.k % 8 != 0) return {};
@@ -134,7 +134,7 @@ void gemm(const Gemm& s, float* c, const float* a, const float* b, const float* 
   if (s.m == 0 || s.n == 0) return;
   const StoreSum output{c, bias, s.c_row, s.relu};
   const Precision mode = precision();
-  if (is_thin(s, a, b)) {
+  if (is_thin(s) && aligned_for_four(a, b)) {
     const int m = static_cast<int>(s.m), n = static_cast<int>(s.n), k = static_cast<int>(s.k);
     const auto multiply = [&](const auto& columns) {
       run_thin_product("gemm", m, n, k, a, s.a_row, columns, output);

@@ -247,6 +247,7 @@ GRAPNEL_DEVICE device::Vector<float, count> sums_of_splits(const ProductSizes& s
   return result;
 }
 
+/// Adds up what the splits left.
 template <class Output>
 GRAPNEL_KERNEL(kBlockThreads)
 fold_splits_kernel(ProductSizes s, Output output, device::Global<const float> partial) {

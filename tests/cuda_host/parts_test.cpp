@@ -128,8 +128,8 @@ TEST_CASE("parts: who makes none") {
 }
 
 TEST_CASE("gemm, packed: bytes an element, by precision and rows") {
+  constexpr Index n = 64;
   const auto bytes = [](Index m, Index k, Index apart) {
-    constexpr Index n = 64;
     const GemmPacking packing = gemm_table().gemm_packing({m, n, k, k, 1, 1, apart, n});
     CHECK((packing.bytes > 0) == (packing.name != nullptr));
     return packing.bytes;
@@ -146,6 +146,9 @@ TEST_CASE("gemm, packed: bytes an element, by precision and rows") {
     CHECK(bytes(8, 68, 68) == (tf32 ? 2 * 64 * 68 + kScales : 0));
     CHECK(bytes(8, 66, 66) == 0);
     CHECK(bytes(8, 64, 72) == 0);
+    for (const Index apart : {66, 68})
+      CHECK((gemm_table().gemm_packing({2, n, 64, apart, 1, 1, 64, n}).name != nullptr) ==
+            (bf16 || (tf32 && apart == 68)));
     CHECK(gemm_table().gemm_packing({8, 64, 64, 64, 1, 64, 1, 64}).name == nullptr);
   });
 }

@@ -330,7 +330,7 @@ def infer(variant, precision, net, batch):
         y = size * batch * layer.out ** 2 * layer.k
         if layer.kind in ("conv", "linear"):
             pooled = pools(variant, precision, layer, after, batch)
-            left = 0 if pooled else parts_left(variant, precision, layer, batch)
+            left = 0 if after is not None and after.kind == "max" else parts_left(variant, precision, layer, batch)
             more = (y if layer.residual else 0) + left
             times = conv(variant, precision, layer, batch, more=more, given=last == "parts", kept=1 / after.stride ** 2 if pooled else 1)
             if net == "vgg16" and layer.c == 25088:  # channels before pixels
