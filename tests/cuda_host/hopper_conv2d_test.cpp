@@ -33,6 +33,15 @@ void check(const Conv2d& p, unsigned parts = 0, bool last = false) {
   check_same(run_there(p, data_for(p), parts, last), expected_there(p, data_for(p), parts, last));
 }
 
+void check_weight_grad(const Conv2d& p) {
+  CAPTURE(p.h);
+  CAPTURE(p.stride_w);
+  CHECK(by_hopper(p, ConvPass::weight_grad));
+  const Passes passes{false, false, true};
+  const Data d = data_for(p);
+  check_same(run(p, d, 0, false, passes), expected_of(p, d, 0, false, passes));
+}
+
 /// The second tile begins within a row.
 Conv2d uneven() {
   Conv2d p = shape_of(2, 32, 23, 14, 40, {3, 2, 1});
@@ -42,10 +51,10 @@ Conv2d uneven() {
 }
 
 /// Taps and strides differ in height and width.
-Conv2d oblong() {
-  Conv2d p = shape_of(2, 32, 11, 6, 64, {2, 1, 0});
-  p.s = 4, p.stride_w = 3, p.pad_w = 2;
-  p.ow = (p.w + 2 * p.pad_w - p.s) / p.stride_w + 1;
+Conv2d oblong(Index channels = 32, Index width = 6, Index stride_w = 3, Index dil_w = 1) {
+  Conv2d p = shape_of(2, channels, 11, width, 64, {2, 1, 0});
+  p.s = 4, p.stride_w = stride_w, p.pad_w = 2, p.dil_w = dil_w;
+  p.ow = (p.w + 2 * p.pad_w - p.dil_w * (p.s - 1) - 1) / p.stride_w + 1;
   return p;
 }
 
@@ -67,13 +76,12 @@ TEST_CASE("Hopper, conv2d: both passes of all shapes") {
   });
 }
 
-TEST_CASE("Hopper, conv2d: the weight gradient, with and without what serves two pictures as border") {
+TEST_CASE("Hopper, conv2d: the weight gradient, of bfloat16 as it lies") {
   const Conv2d shapes[] = {
-      shape_of(3, 32, 5, 7, 64, {3, 1, 1}),       // one border between two pictures
-      shape_of(1, 40, 9, 8, 136, {3, 2, 1}),      // four phases; channels and filters beyond a tile
-      shape_of(1, 40, 9, 8, 130, {3, 2, 1}),      // not of eights, which bfloat16 wants
+      shape_of(3, 32, 5, 7, 64, {3, 1, 1}),       // pixels of three pictures in a step
+      shape_of(1, 40, 9, 8, 136, {3, 2, 1}),      // channels and filters beyond a tile
       shape_of(2, 32, 8, 9, 64, {3, 1, 0}),       // no border at all
-      shape_of(2, 66, 4, 5, 64, {1}),             // one tap; tiles of 128 channels, not of fours
+      shape_of(2, 72, 4, 5, 64, {1}),             // one tap
       shape_of(2, 32, 9, 6, 64, {1, 2}),          // pixels that nobody reads
       shape_of(2, 32, 7, 6, 64, {1, 1, 1}),       // y is larger than x
       shape_of(1, 32, 13, 12, 64, {3, 1, 2, 2}),  // taps apart
@@ -82,15 +90,27 @@ TEST_CASE("Hopper, conv2d: the weight gradient, with and without what serves two
       shape_of(5, 32, 16, 12, 64, {3, 1, 1}),  // sums in parts
   };
   on_hopper([&](Precision precision) {
-    for (const Conv2d& p : shapes) {
-      CAPTURE(p.h);
-      CAPTURE(p.stride_w);
-      CHECK(by_hopper(p, ConvPass::weight_grad) ==
-            (precision == Precision::tf32 || (p.c % 8 == 0 && p.k % 8 == 0)));
-      const Passes passes{false, false, true};
-      const Data d = data_for(p);
-      check_same(run(p, d, 0, false, passes), expected_of(p, d, 0, false, passes));
-    }
+    if (precision != Precision::tf32)
+      for (const Conv2d& p : shapes) check_weight_grad(p);
+  });
+}
+
+TEST_CASE(
+    "Hopper, conv2d: the weight gradient in TF32, with and without what serves two pictures as border") {
+  const Conv2d shapes[] = {
+      shape_of(3, 256, 5, 7, 64, {3, 1, 1}),       // one border between two pictures
+      shape_of(1, 258, 6, 5, 136, {3, 1, 1}),      // channels and filters beyond a tile, not of fours
+      shape_of(2, 256, 8, 9, 64, {3, 1, 0}),       // no border at all
+      shape_of(2, 300, 4, 5, 65, {1}),             // one tap
+      shape_of(2, 256, 7, 6, 64, {1, 1, 1}),       // y is larger than x
+      shape_of(1, 256, 13, 12, 64, {3, 1, 2, 2}),  // taps apart
+      oblong(256, 6, 1),
+      oblong(256, 16, 1, 2),
+      shape_of(5, 256, 16, 12, 64, {3, 1, 1}),  // sums in parts
+  };
+  on_hopper([&](Precision precision) {
+    if (precision == Precision::tf32)
+      for (const Conv2d& p : shapes) check_weight_grad(p);
   });
 }
 
@@ -128,9 +148,9 @@ TEST_CASE("Hopper, conv2d: each part of an epilogue, and all, of a sum in one pa
 
 TEST_CASE(
     "Hopper, conv2d: any numbers are rounded as the mode says, then summed exactly, the same bits twice") {
-  const Conv2d p = shape_of(1, 64, 9, 10, 72, {3, 1, 1});
-  const Data d = any_data_for(p);
   on_hopper([&](Precision precision) {
+    const Conv2d p = shape_of(1, precision == Precision::tf32 ? 256 : 64, 9, 10, 72, {3, 1, 1});
+    const Data d = any_data_for(p);
     REQUIRE(by_hopper(p, ConvPass::weight_grad));
     const Data rounded{rounded_to(d.x, precision), rounded_to(d.w, precision), rounded_to(d.dy, precision)};
     const Results got = run_there(p, d), expected = expected_there(p, rounded);
@@ -145,11 +165,11 @@ TEST_CASE(
 }
 
 TEST_CASE("Hopper, conv2d: tiles of 256 columns, of filters and of several taps' channels") {
-  const Conv2d many_pixels = shape_of(1, 32, 93, 93, 136, {1}),
-               many_filters = shape_of(1, 136, 4, 4, 1024, {3, 1, 1});
+  const Conv2d many_pixels = shape_of(1, 32, 93, 93, 136, {1});
   for (const Precision precision : {Precision::tf32, Precision::bf16}) {
     const WithHopper hopper;
     set_precision(precision);
+    const Conv2d many_filters = shape_of(1, precision == Precision::tf32 ? 256 : 136, 4, 4, 1024, {3, 1, 1});
     const Data of_pixels = data_for(many_pixels), of_filters = data_for(many_filters);
     const Passes forward{true, false, false}, weight_grad{false, false, true};
     check_same(run(many_pixels, of_pixels, 0, false, forward),
@@ -207,7 +227,7 @@ TEST_CASE("Hopper, conv2d: NaN and infinity reach what reads them, and nothing e
 }
 
 TEST_CASE("Hopper, conv2d: which passes run there") {
-  const Conv2d p = shape_of(2, 64, 8, 8, 64, {3, 1, 1});
+  const Conv2d p = shape_of(2, 256, 8, 8, 64, {3, 1, 1});
   const auto variant = [](const Conv2d& of, ConvPass pass) {
     return std::string_view(cuda_conv2d().conv2d_variant(of, pass));
   };
@@ -221,15 +241,18 @@ TEST_CASE("Hopper, conv2d: which passes run there") {
     const auto weights = [&](Index c, Index k, Window window) {
       return by_hopper(shape_of(1, c, 40, 40, k, window), ConvPass::weight_grad);
     };
-    CHECK(weights(33, 65, {3, 2, 1}) == tf32);
-    CHECK(weights(32, 64, {3, 2, 1}));
-    CHECK_FALSE(weights(31, 64, {3}));
-    CHECK_FALSE(weights(32, 63, {3}));
-    CHECK_FALSE(weights(64, 64, {3, 1, 1, 1, 2}));
-    CHECK(weights(64, 64, {3, 1, 1, 2}));
-    CHECK(weights(64, 64, {3, 2, 1, 2}) == !tf32);
-    CHECK(weights(64, 64, {11}));
-    CHECK(weights(64, 64, {27}) == !tf32);  // more zeros than pixels, flat
+    CHECK(weights(257, 65, {3, 1, 1}) == tf32);
+    CHECK(weights(256, 64, {3, 1, 1}));
+    CHECK(weights(255, 64, {3, 1, 1}) == false);
+    CHECK(weights(248, 64, {3, 1, 1}) == !tf32);
+    CHECK(weights(32, 64, {3, 2, 1}) == !tf32);
+    CHECK_FALSE(weights(24, 64, {3}));
+    CHECK_FALSE(weights(256, 63, {3}));
+    CHECK_FALSE(weights(256, 64, {3, 1, 1, 1, 2}));
+    CHECK(weights(256, 64, {3, 1, 1, 2}));
+    CHECK(weights(256, 64, {3, 2, 1}) == !tf32);
+    CHECK(weights(256, 64, {11}));
+    CHECK(weights(256, 64, {27}) == !tf32);  // more zeros than pixels, flat
     const auto forward = [](Index c, Index k, Window window) {
       return by_hopper(shape_of(1, c, 400, 400, k, window), ConvPass::forward);
     };

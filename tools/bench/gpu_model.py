@@ -260,7 +260,7 @@ def conv(variant, precision, layer, batch, which="forward", more=0, given=False,
         return [stream(x + y + (w if precision == "fp32" else w / 2))]  # thin.cuh
     fits = (c >= (16 if precision == "tf32" else 32) and n >= 32 or variant.any_channels)
     if variant.flat and which == "wgrad":
-        fits = not linear and layer.c >= 32 and layer.k >= 64
+        fits = not linear and layer.c >= 32 and layer.k >= 64 and (precision != "tf32" or layer.c >= 256 and layer.stride == 1)
     if variant.flat and linear and which == "dgrad":
         fits = False
     if linear:
@@ -286,11 +286,9 @@ def conv(variant, precision, layer, batch, which="forward", more=0, given=False,
         moved = {"forward": of_x + y, "dgrad": x + of_y, "wgrad": of_x + of_y}[which] + more
         return before + by_fragments(precision, m, n, k, which == "wgrad" or linear and which == "dgrad", w * element / size, moved, result)
     if variant.flat and which == "wgrad" and precision == "tf32":
-        flat, planes = batch * (layer.out + (layer.r > 1)) ** 2, min(layer.stride, layer.r) ** 2
-        piece, wide = WGMMA[precision][0] * WGMMA[precision][1], 64 if layer.c <= 64 else 128
-        laid = [stream(y + piece * flat * layer.k)] + [stream(x / layer.stride ** 2 + piece * flat * layer.c)] * planes
-        return laid + on_wgmma(variant, precision, m, taps * up(layer.c, wide) * wide, 1, flat, w,
-                               piece * flat * (layer.k + planes * layer.c), result)
+        flat = batch * (layer.out + (layer.r > 1)) ** 2
+        laid = [stream(y + 4 * flat * layer.k), stream(x + 4 * flat * layer.c)]
+        return laid + on_wgmma(variant, precision, m, taps * up(layer.c, 128) * 128, 1, flat, w, 4 * flat * (layer.k + layer.c), result)
     if WGMMA[precision][0] * WGMMA[precision][1] != size:
         copied = WGMMA[precision][0] * WGMMA[precision][1] / 4
         if not given:
