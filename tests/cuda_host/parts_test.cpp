@@ -127,6 +127,20 @@ TEST_CASE("parts: who makes none") {
   });
 }
 
+TEST_CASE("parts: a linear layer leaves none") {
+  Generator generator(9);
+  const Tensor x = Tensor::randn({1, 32}, generator).to(Device::cuda()),
+               w = Tensor::randn({64, 32}, generator).to(Device::cuda());
+  const NoGrad none;
+  where_convolutions_take_parts([&](Precision, int count) {
+    const Fusion fusion;
+    Tensor y = linear(x, w);
+    y = relu(y);
+    y.storage()->read();
+    CHECK(y.storage()->kept(parts_key(count)) == nullptr);
+  });
+}
+
 TEST_CASE("gemm, packed: bytes an element, by precision and rows") {
   constexpr Index n = 64;
   const auto bytes = [](Index m, Index k, Index apart) {
