@@ -15,18 +15,13 @@
 
 namespace grapnel::kernels {
 
-/// Outputs along an axis, and zeros behind them. What lies before a picture is zero, and so is what lies
-/// behind the one before: of both, the smaller number is saved, though no output.
-inline std::int64_t flat_length(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t pad,
-                                std::int64_t dil) {
-  const std::int64_t span = (kernel - 1) * dil, behind = out + span - (in + pad);
-  return out + span - std::clamp<std::int64_t>(std::min(pad, behind), 0, span);
-}
+/// Outputs along an axis, and zeros behind them: as many as taps reach further than the first one, but for
+/// the padding, which is behind one picture and before the next.
 inline std::int64_t flat_rows(const Conv2d& p) {
-  return flat_length(p.h, p.oh, p.r, p.pad_h, p.dil_h);
+  return p.oh + std::max<std::int64_t>(p.dil_h * (p.r - 1) - p.pad_h, 0);
 }
 inline std::int64_t flat_columns(const Conv2d& p) {
-  return flat_length(p.w, p.ow, p.s, p.pad_w, p.dil_w);
+  return p.ow + std::max<std::int64_t>(p.dil_w * (p.s - 1) - p.pad_w, 0);
 }
 
 /// Channels that are fetched together, of one tap.
