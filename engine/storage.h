@@ -58,6 +58,9 @@ class Storage {
   std::shared_ptr<const Recipe> recipe() const;
   /// The same; null also if what it makes has another shape.
   std::shared_ptr<const Recipe> recipe_of(const Shape& shape) const;
+  /// Calls use(values) if the content is to come as a copy of values that are there, and they stay what they
+  /// are until it returns; otherwise false, and nothing is done.
+  bool with_source(const std::function<void(const Tensor& values)>& use) const;
   std::size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
 

@@ -63,7 +63,7 @@ void copy_across(const Tensor& dst, const Tensor& src, const Strides& src_stride
 /// The gradient comes back to where x is.
 Tensor converted(const Tensor& x, DType type, MemoryFormat format, Device device) {
   Tensor out = Tensor::empty(x.shape(), type, format, device);
-  copy_elements(out, where_it_is(x), x.strides());
+  with_elements(x, [&](const Tensor& from) { copy_elements(out, from, x.strides()); });
   return record("copy", out, {x}, {},
                 [home = x.device()](const Backward& ctx) -> Tensors { return {ctx.grad().to(home)}; });
 }

@@ -55,6 +55,14 @@ std::shared_ptr<const Recipe> Storage::recipe_of(const Shape& shape) const {
   return plan_ && plan_->shape == shape ? plan_->recipe : nullptr;
 }
 
+bool Storage::with_source(const std::function<void(const Tensor&)>& use) const {
+  if (!waiting_.load(std::memory_order_acquire)) return false;
+  std::lock_guard lock(plan_mutex_);  // who changes the values computes this content first
+  const Tensor values = plan_ ? plan_->recipe->copied_from() : Tensor();
+  if (values.defined()) use(values);
+  return values.defined();
+}
+
 void Storage::compute() const {
   if (!waiting_.load(std::memory_order_acquire)) return;
   std::lock_guard lock(plan_mutex_);

@@ -38,15 +38,14 @@ void keep_bf16(const Tensor& x) {
   if (!kept_bf16(x).defined()) x.storage()->keep(kBf16Key, bf16_of(x).storage());
 }
 
-Tensor where_it_is(Tensor x) {
-  while (const auto recipe = x.storage()->recipe()) {
-    if (const Tensor values = recipe->copied_from(); values.defined())
-      x = Tensor::view_of(values.storage(), values.storage_offset() + x.storage_offset(), x.shape(),
-                          x.strides(), values.dtype());
-    else
-      x.storage()->compute();
-  }
-  return x;
+void with_elements(const Tensor& x, const std::function<void(const Tensor&)>& use) {
+  const Storage& storage = *x.storage();
+  if (const auto recipe = storage.recipe(); recipe && !recipe->copied_from().defined()) storage.compute();
+  const bool copied = storage.with_source([&](const Tensor& values) {
+    use(Tensor::view_of(values.storage(), values.storage_offset() + x.storage_offset(), x.shape(),
+                        x.strides(), values.dtype()));
+  });
+  if (!copied) use(x);
 }
 
 Tensor float_tensor_of(const Tensor& halves) {

@@ -5,6 +5,7 @@
 // tensors are float32 like all others: floats are made when somebody looks (Storage::read).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -62,8 +63,9 @@ Tensor kept_bf16(const Tensor& x);
 Tensor read_as(const Tensor& x, DType type);
 /// x (N,C,H,W) as bfloat16, channels last, converted if need be.
 Tensor bf16_of(const Tensor& x);
-/// x, or if its elements are still to come and are those of something that is there, those, of any type.
-Tensor where_it_is(Tensor x);
+/// Calls use(x), or if x's elements are still to come as a copy of others, use(those), which may be of
+/// another type.
+void with_elements(const Tensor& x, const std::function<void(const Tensor&)>& use);
 /// The elements of x, float32, as bfloat16: all of its storage keeps them so.
 void keep_bf16(const Tensor& x);
 

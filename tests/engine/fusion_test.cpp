@@ -233,6 +233,23 @@ TEST_CASE("fusion: averages of one element each are the elements, copied when so
   CHECK_THROWS_AS(adaptive_avg_pool2d(Tensor::zeros({1, 1, 2, 2}, DType::int64), 2, 2), TypeError);
 }
 
+TEST_CASE("fusion: a thread copies what waits to be copied while another changes what it is copied from") {
+  const NoGrad no_grad;
+  for (int i = 0; i < 20; ++i) {
+    const Tensor x =
+        leaf({2, 8, 16, 16}, 1).detach().to(DType::float32).contiguous(MemoryFormat::channels_last);
+    const std::vector<float> values = x.to_vector<float>();
+    const Fusion fusion;
+    const Tensor y = adaptive_avg_pool2d(x, 16, 16);
+    std::vector<float> got;
+    std::thread other([&] { got = y.clone().to_vector<float>(); });
+    affine_(x, 2, 1);
+    other.join();
+    CHECK(got == values);
+    CHECK(y.to_vector<float>() == values);
+  }
+}
+
 TEST_CASE("fusion: a waiting value seen in another shape is not what waits") {
   const NoGrad no_grad;
   const Tensor x = leaf({2, 3, 1, 1}, 1).detach().to(DType::float32),
