@@ -82,23 +82,31 @@ inline Step train(const Training& training, DType type, Device device) {
   return step;
 }
 
+/// By which share a product errs: of operands with 8 or 11 bits by some 2^-8 or 2^-11, of floats, whose sums
+/// of some hundred terms are rounded, by 2^-21.
+inline double error_of_product(Precision precision) {
+  return precision == Precision::fp32 ? 0x1p-21 : precision == Precision::tf32 ? 0x1p-11 : 0x1p-8;
+}
+/// Twice what so many behind each other are wrong by: their errors add as independent ones do.
+inline double error_of_products(int layers, Precision precision) {
+  return 2 * error_of_product(precision) * std::sqrt(layers);
+}
+
 inline void check_step(const Training& training, Precision precision) {
   CAPTURE(static_cast<int>(precision));
   const Step expected = train(training, DType::float64, Device::cpu());
   set_precision(precision);
   const Step got = train(training, DType::float32, kCuda);
   set_precision(Precision::fp32);
-  // Of operands with 8 or 11 bits a product errs by some 2^-8 or 2^-11, of floats, whose sums of some hundred
-  // terms are rounded, by 2^-21; the errors of layers behind each other add as independent ones do.
-  const double one = precision == Precision::fp32 ? 0x1p-21 : precision == Precision::tf32 ? 0x1p-11 : 0x1p-8;
-  const double forward = 2 * one * std::sqrt(training.products);
+  const double forward = error_of_products(training.products, precision);
   // If activations err by a share of e, about as large a share of the ReLUs and maxima stands on the other
   // side, each of which takes its gradient along: sqrt(e) of the norm. With errors of 1e-6 of some thousand
   // none does.
   const double backward = precision == Precision::fp32 ? 10 * forward : std::sqrt(forward);
   const double error = distance(got.logits, expected.logits);
   CHECK(error < forward);
-  CHECK(error > (precision == Precision::fp32 ? 0 : one / 16));  // it is this precision
+  CHECK(error >
+        (precision == Precision::fp32 ? 0 : error_of_product(precision) / 16));  // it is this precision
   CHECK(distance(got.gradients, expected.gradients) < backward);
   // Parameters are rounded to 2^-24, and change by a hundredth.
   CHECK(distance(got.changes, expected.changes) < backward + 100 * 0x1p-24);
