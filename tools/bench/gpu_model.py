@@ -45,7 +45,7 @@ class Variant:
     ends: int = 3000  # clocks of a tile in which nothing is multiplied: its first copies, its results
     fold: int = 200  # clocks in which sums are added to those before; tiles 256 wide do not
     whole_waves: bool = False  # a long sum is split as suits the multiprocessors, not by the rule of the code
-    flat: bool = True  # weight gradients in TF32 lay pixels behind one another first; else both operands lie as they come
+    flat: bool = True  # weight gradients in TF32 of 256 channels lay pixels behind one another first; else operands lie as they come
     any_channels: bool = False  # 3 channels, too, as if they were a whole step
     overlap: float = 0  # us that a launch starts earlier than after the one before
 

@@ -2,7 +2,7 @@
 
   python3 tools/bench/gpu_predict.py [--out kernels/cuda_predicted.md] [--json]
 
-Fails (exit code 1) if the multiply-adds of a network are not what they must be.
+Fails (exit code 1) if the multiply-adds of a network, or how some products are tiled, are not what they must be.
 """
 import argparse
 import dataclasses
@@ -11,9 +11,13 @@ import pathlib
 import statistics
 import sys
 
-from gpu_model import CUDNN, GAP, HOPPER, HOST, NETS, OVERLAP, PASSES, PRECISIONS, SM_80, Layer, conv, infer, parts_left, predicted_ms, step
+from gpu_model import CUDNN, GAP, HOPPER, HOST, NETS, OVERLAP, PASSES, PRECISIONS, SM_80, Layer, conv, infer, parts_left, predicted_ms, step, tiling_for
 
 MULTIPLY_ADDS = {"resnet18": 1.814, "resnet34": 3.664, "vgg16": 15.470}  # G
+# Width and splits that tests/cuda_host/hopper_gemm_test.cpp finds in the code, by precision, m, n and steps.
+TILINGS = {("bf16", 3136, 256, 18): (128, 1), ("bf16", 3136, 256, 36): (128, 2), ("tf32", 3136, 256, 36): (128, 2),
+           ("bf16", 784, 512, 72): (128, 4), ("bf16", 12544, 512, 72): (128, 1), ("fp32", 1 << 18, 256, 36): (128, 1),
+           ("tf32", 1 << 18, 256, 72): (256, 1), ("bf16", 1 << 18, 200, 36): (256, 1), ("tf32", 196 * 128, 64, 72): (64, 1)}
 
 CHANGES = {
     "clusters of 2": {"together": 2},
@@ -190,6 +194,9 @@ def main():
         found = sum(layer.macs() for layer in NETS[net]) / 1e9
         if round(found, 3) != expected:
             sys.exit(f"gpu_predict.py: {net} has {found:.3f} G multiply-adds, not {expected}")
+    for product, expected in TILINGS.items():
+        if tiling_for(*product) != expected:
+            sys.exit(f"gpu_predict.py: a product {product} is tiled {tiling_for(*product)}, not {expected} as in the code")
     tables = [networks(), steps(), targets(), calibration(), changes(), *map(layers_of, NETS)]
     if options.out:
         options.out.write_text(markdown(tables))
