@@ -40,7 +40,7 @@ Case pooled(const Conv2d& conv, std::array<Index, 2> kernel, std::array<Index, 2
 
 /// With every GPU and precision sums of these are split.
 std::vector<Case> split_cases() {
-  return {pooled(shape_of(2, 96, 5, 6, 40, {3, 1, 1}), {2, 2}, {2, 2}),     // a row is left out
+  return {pooled(shape_of(1, 96, 5, 6, 40, {3, 1, 1}), {2, 2}, {2, 2}),     // a row is left out
           pooled(shape_of(1, 96, 5, 7, 36, {3, 1, 1}), {2, 2}, {2, 2}, 1),  // windows stick out
           pooled(shape_of(3, 96, 2, 5, 35, {3, 1, 1}), {1, 2}, {2, 3}),     // gaps; not of fours
           pooled(shape_of(1, 96, 9, 8, 66, {3, 2, 1}), {2, 3}, {2, 3}, 2)};
@@ -63,7 +63,8 @@ std::vector<T> elements_of(const std::vector<float>& values) {
 }
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const T& x, const T& y) { return std::memcmp(&x, &y, sizeof(T)) == 0; });
 }
 
 /// Work that `body` did.
