@@ -181,7 +181,7 @@ void Recipe::run(const Storage& storage, void* out, const Shape& shape, DType ty
       parts.result = static_cast<std::uint16_t*>(memory->data());
     }
     run_as<T, T>(table, static_cast<T*>(out), shape, device, parts);
-    if (memory) storage.keep(parts_key(parts.count), std::move(memory));
+    if (memory) storage.keep(kPartsKey, std::move(memory));
   };
   on_device("a fused operation", [&] {
     type == DType::float32 ? run_with(kernels_of<float>(device)) : run_with(kernels_of<double>(device));

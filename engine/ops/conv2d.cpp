@@ -58,7 +58,7 @@ void keep_operand(const Tensor& x) {
     if (parts.count == 0 || kept_parts(table, x)) return;
     auto memory = make_pooled<Storage>(parts.bytes(x.numel()), x.device());
     table.make_parts(parts.count, x.numel(), static_cast<std::uint16_t*>(memory->data()), x.data<T>());
-    x.storage()->keep(parts_key(parts.count), std::move(memory));
+    x.storage()->keep(kPartsKey, std::move(memory));
   });
 }
 

@@ -20,10 +20,8 @@ template <class T>
 std::shared_ptr<Storage> packed_weight(const kernels::Conv2d& shape, kernels::ConvPass pass,
                                        const Tensor& weight);
 
-/// Under which a storage keeps the Parts (kernels.h) of all its elements.
-inline std::string_view parts_key(int count) {
-  return count == 1 ? "1 part" : "3 parts";
-}
+/// Under which a storage keeps the Parts (kernels.h) of all its elements: as many as convolutions ever want.
+inline constexpr std::string_view kPartsKey = "parts";
 
 /// How many Parts convolutions want of x (N,C,H,W); 0: none.
 template <class T>
@@ -49,8 +47,7 @@ inline bool is_whole(const Tensor& x) {
 /// The Parts of x (N,C,H,W), dense channels last, that convolutions want, if its storage keeps them.
 template <class T>
 std::shared_ptr<Storage> kept_parts(const kernels::FloatKernels<T>& table, const Tensor& x) {
-  const int count = parts_of(table, x.shape());
-  return count > 0 && is_whole(x) ? x.storage()->kept(parts_key(count)) : nullptr;
+  return parts_of(table, x.shape()) > 0 && is_whole(x) ? x.storage()->kept(kPartsKey) : nullptr;
 }
 
 /// Whether values (N,C,H,W) that are made under a Fusion, channels last, are kept as bfloat16.

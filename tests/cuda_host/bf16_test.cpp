@@ -22,11 +22,6 @@ using namespace grapnel::cuda_host;
 
 namespace {
 
-const Table& table() {
-  static const Table made = make_cuda_table();
-  return made;
-}
-
 std::vector<BFloat16> halves_of(const std::vector<float>& values) {
   std::vector<BFloat16> halves;
   for (const float value : rounded_to(values, Precision::bf16)) {
@@ -152,7 +147,7 @@ TEST_CASE("bf16: convolutions, all passes, with all that follows") {
                            shape_of(1, 3, 8, 7, 32, {3, 1, 1}),  // some pass does not run on Hopper
                            shape_of(1, 32, 5, 5, 32, {3, 1, 1, 1, 2}),
                            shape_of(1, 32, 5, 4, 32, {3, 1, 1, 1, 8})};  // groups of no whole pieces
-  const FloatKernels<float>& f32 = table().f32;
+  const FloatKernels<float>& f32 = cuda_table().f32;
   for_both([&] {
     for (const Conv2d& p : shapes) {
       CAPTURE(p.c);
@@ -169,18 +164,19 @@ TEST_CASE("bf16: convolutions, all passes, with all that follows") {
       const auto forward = packed(ConvPass::forward), backward = packed(ConvPass::input_grad);
       f32.conv2d_forward(p, y.floats.data(), x.floats.data(), forward->data(),
                          {.scale = scale.data(), .residual = residual.floats.data(), .relu = true});
-      table().bf16.conv2d_forward(p, y.halves.data(), {x.halves.data()}, forward->data(),
-                                  {.scale = scale.data(), .residual = residual.halves.data(), .relu = true});
+      cuda_table().bf16.conv2d_forward(
+          p, y.halves.data(), {x.halves.data()}, forward->data(),
+          {.scale = scale.data(), .residual = residual.halves.data(), .relu = true});
       y.check_same();
       f32.conv2d_input_grad(p, dx.floats.data(), dy.floats.data(), backward->data(),
                             {.mask = mask.floats.data(), .after = after.data()});
-      table().bf16.conv2d_input_grad(p, dx.halves.data(), dy.halves.data(), backward->data(),
-                                     {.mask = mask.halves.data(), .after = after.data()});
+      cuda_table().bf16.conv2d_input_grad(p, dx.halves.data(), dy.halves.data(), backward->data(),
+                                          {.mask = mask.halves.data(), .after = after.data()});
       dx.check_same();
       const Array<float> dw(data_for(p).w.size()), dw_of_halves(data_for(p).w.size());
       f32.conv2d_weight_grad(p, dw.data(), x.floats.data(), dy.floats.data(), nullptr, nullptr);
-      table().bf16.conv2d_weight_grad(p, dw_of_halves.data(), x.halves.data(), dy.halves.data(), nullptr,
-                                      nullptr);
+      cuda_table().bf16.conv2d_weight_grad(p, dw_of_halves.data(), x.halves.data(), dy.halves.data(), nullptr,
+                                           nullptr);
       CHECK(dw_of_halves.values() == dw.values());
     }
   });
@@ -193,16 +189,17 @@ TEST_CASE("bf16: of floats, which a convolution rounds itself") {
       const std::vector<float> values = any_numbers(count({p.n, p.h, p.w, p.c}), 1);
       const std::size_t ys = count({p.n, p.oh, p.ow, p.k}), ks = static_cast<std::size_t>(p.k);
       const Array<float> x(values), w(data_for(p).w),
-          packed(table().f32.conv2d_packed_size(p, ConvPass::forward));
+          packed(cuda_table().f32.conv2d_packed_size(p, ConvPass::forward));
       const Array<BFloat16> halves(halves_of(values));
-      table().f32.conv2d_pack(p, ConvPass::forward, packed.data(), w.data(), strides_of(p, false).data());
+      cuda_table().f32.conv2d_pack(p, ConvPass::forward, packed.data(), w.data(),
+                                   strides_of(p, false).data());
       std::vector<std::vector<float>> results[2];
       for (const bool kept : {true, false}) {
         const Array<BFloat16> y(ys), z(ys);
         const Array<float> mean(ks), variance(ks);
         const KeptOr<BFloat16, float> input{kept ? halves.data() : nullptr, kept ? nullptr : x.data()};
-        table().bf16.conv2d_forward(p, y.data(), input, packed.data(), {.relu = true});
-        table().bf16.conv2d_moments(p, z.data(), mean.data(), variance.data(), input, packed.data(), {});
+        cuda_table().bf16.conv2d_forward(p, y.data(), input, packed.data(), {.relu = true});
+        cuda_table().bf16.conv2d_moments(p, z.data(), mean.data(), variance.data(), input, packed.data(), {});
         results[kept] = {floats_of(y.values()), floats_of(z.values()), mean.values(), variance.values()};
       }
       CHECK(results[0] == results[1]);
@@ -253,9 +250,9 @@ TEST_CASE("bf16: batch norm's passes") {
       sums = {mean.values(), variance.values(), sum.values(), dot.values()};
     };
     run(
-        table().f32, [](const Activation& a) { return a.floats.data(); }, results[0]);
+        cuda_table().f32, [](const Activation& a) { return a.floats.data(); }, results[0]);
     run(
-        table().bf16, [](const Activation& a) { return a.halves.data(); }, results[1]);
+        cuda_table().bf16, [](const Activation& a) { return a.halves.data(); }, results[1]);
     CHECK(results[0] == results[1]);
     y.check_same();
     dx.check_same();
@@ -285,9 +282,9 @@ TEST_CASE("bf16: pools and sums") {
       results = {sliding.values(), adaptive.values(), total.values()};
     };
     run(
-        table().f32, [](const Activation& a) { return a.floats.data(); }, taps, averages[0]);
+        cuda_table().f32, [](const Activation& a) { return a.floats.data(); }, taps, averages[0]);
     run(
-        table().bf16, [](const Activation& a) { return a.halves.data(); }, taps_of_halves, averages[1]);
+        cuda_table().bf16, [](const Activation& a) { return a.halves.data(); }, taps_of_halves, averages[1]);
     CHECK(taps.values() == taps_of_halves.values());
     CHECK(averages[0] == averages[1]);
     for (const Activation* result : {&y, &dx, &spread, &even}) result->check_same();
@@ -413,7 +410,7 @@ TEST_CASE("moments of a convolution's results, by its own kernel and by another 
                            shape_of(1, 3, 16, 16, 40, {3, 1, 1}),   // a first layer, whose tiles are whole
                            shape_of(1, 3, 15, 16, 40, {3, 1, 1}),   // and are not
                            shape_of(2, 3, 7, 6, 24, {3, 2, 1})};    // on no Hopper
-  const FloatKernels<float>& f32 = table().f32;
+  const FloatKernels<float>& f32 = cuda_table().f32;
   const auto check = [&] {
     for (const Conv2d& p : shapes) {
       CAPTURE(p.k);
@@ -437,12 +434,12 @@ TEST_CASE("moments of a convolution's results, by its own kernel and by another 
       const Array<float> mean_of_halves(ks), variance_of_halves(ks);
       f32.conv2d_moments(p, z.floats.data(), mean.data(), variance.data(), x.floats.data(), packed.data(),
                          {});
-      table().bf16.conv2d_moments(p, z.halves.data(), mean_of_halves.data(), variance_of_halves.data(),
-                                  {x.halves.data()}, packed.data(), {});
+      cuda_table().bf16.conv2d_moments(p, z.halves.data(), mean_of_halves.data(), variance_of_halves.data(),
+                                       {x.halves.data()}, packed.data(), {});
       z.check_same();
       // Of what was to be rounded, or of what is.
-      table().bf16.channel_moments(p.n * p.oh * p.ow, p.k, expected_mean.data(), expected_variance.data(),
-                                   z.halves.data());
+      cuda_table().bf16.channel_moments(p.n * p.oh * p.ow, p.k, expected_mean.data(),
+                                        expected_variance.data(), z.halves.data());
       const std::vector<float> of_halves = mean_of_halves.values(), of_rounded = expected_mean.values();
       const bool rounded = of_halves == of_rounded;
       if (p.r == 1) CHECK_FALSE(rounded);  // one step: nobody shares a tile

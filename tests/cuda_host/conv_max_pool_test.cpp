@@ -18,11 +18,6 @@ using namespace grapnel::cuda_host;
 
 namespace {
 
-const Table& table() {
-  static const Table made = make_cuda_table();
-  return made;
-}
-
 struct Case {
   Conv2d conv;
   Pool2d pool;
@@ -105,14 +100,14 @@ struct Operands {
         expected(y.values().size()),
         scale(e.scale),
         shift(e.shift),
-        packed(table().f32.conv2d_packed_size(of.conv, ConvPass::forward)) {
+        packed(cuda_table().f32.conv2d_packed_size(of.conv, ConvPass::forward)) {
     const Array<float> w(d.w);
-    table().f32.conv2d_pack(of.conv, ConvPass::forward, packed.data(), w.data(),
-                            strides_of(of.conv, false).data());
+    cuda_table().f32.conv2d_pack(of.conv, ConvPass::forward, packed.data(), w.data(),
+                                 strides_of(of.conv, false).data());
     if constexpr (std::is_same_v<T, float>)
-      kernels = &table().f32;
+      kernels = &cuda_table().f32;
     else
-      kernels = &table().bf16;
+      kernels = &cuda_table().bf16;
   }
   /// In the first pixel.
   static Data any_data_with_nan(const Conv2d& p) {

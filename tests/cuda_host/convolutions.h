@@ -18,13 +18,12 @@ namespace grapnel::cuda_host {
 using namespace kernels;
 using Index = std::int64_t;
 
-inline const FloatKernels<float>& cuda_conv2d() {
-  static const FloatKernels<float> table = [] {
-    FloatKernels<float> result{};
-    fill_conv2d_cuda(result);
-    return result;
-  }();
+inline const Table& cuda_table() {
+  static const Table table = make_cuda_table();
   return table;
+}
+inline const FloatKernels<float>& cuda_conv2d() {
+  return cuda_table().f32;
 }
 
 struct Window {

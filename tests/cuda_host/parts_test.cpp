@@ -132,12 +132,12 @@ TEST_CASE("parts: a linear layer leaves none") {
   const Tensor x = Tensor::randn({1, 32}, generator).to(Device::cuda()),
                w = Tensor::randn({64, 32}, generator).to(Device::cuda());
   const NoGrad none;
-  where_convolutions_take_parts([&](Precision, int count) {
+  where_convolutions_take_parts([&](Precision, int) {
     const Fusion fusion;
     Tensor y = linear(x, w);
     y = relu(y);
     y.storage()->read();
-    CHECK(y.storage()->kept(parts_key(count)) == nullptr);
+    CHECK(y.storage()->kept(kPartsKey) == nullptr);
   });
 }
 
@@ -257,10 +257,10 @@ TEST_CASE("parts: under a Fusion a convolution's result keeps them until it chan
                w = Tensor::randn({40, 32, 3, 3}, generator).to(device),
                v = Tensor::randn({32, 40, 3, 3}, generator).to(device);
   const Conv2dOptions options{.padding = {1, 1}};
-  where_convolutions_take_parts([&](Precision, int count) {
+  where_convolutions_take_parts([&](Precision, int) {
     const Tensor plain = relu(conv2d(x, w, {}, options));
     const Tensor after = conv2d(plain, v, {}, options), later = conv2d(plain + 1, v, {}, options);
-    CHECK(plain.storage()->kept(parts_key(count)) == nullptr);
+    CHECK(plain.storage()->kept(kPartsKey) == nullptr);
     const Fusion fusion;
     const auto convolved = [&] {
       const Tensor y = relu(conv2d(x, w, {}, options));
@@ -268,21 +268,21 @@ TEST_CASE("parts: under a Fusion a convolution's result keeps them until it chan
       return y;
     };
     // Where gradients may be asked for, no more memory than floats take.
-    CHECK(convolved().storage()->kept(parts_key(count)) == nullptr);
+    CHECK(convolved().storage()->kept(kPartsKey) == nullptr);
     const NoGrad none;
     const Tensor bare = conv2d(x, w, {}, options);
     bare.storage()->read();
-    CHECK(bare.storage()->kept(parts_key(count)) == nullptr);
+    CHECK(bare.storage()->kept(kPartsKey) == nullptr);
     const Tensor y = convolved();
     const Tensor z = conv2d(y, v, {}, options);
-    REQUIRE(y.storage()->kept(parts_key(count)) != nullptr);
+    REQUIRE(y.storage()->kept(kPartsKey) != nullptr);
     CHECK(z.to_vector<float>() == after.to_vector<float>());
     // Others than these would be found out.
-    const auto parts = y.storage()->kept(parts_key(count));
+    const auto parts = y.storage()->kept(kPartsKey);
     std::memset(parts->data(), 0, parts->bytes());
     for (const float value : conv2d(y, v, {}, options).to_vector<float>()) CHECK(value == 0);
     affine_(y, 1, 1);
-    CHECK(y.storage()->kept(parts_key(count)) == nullptr);
+    CHECK(y.storage()->kept(kPartsKey) == nullptr);
     CHECK(conv2d(y, v, {}, options).to_vector<float>() == later.to_vector<float>());
   });
 }
@@ -335,15 +335,9 @@ TEST_CASE("gemm, packed: matrices of a batch are multiplied each by its own") {
     const Tensor all = matmul(a, transpose(b, 1, 2));
     for (std::int64_t i = 0; i < 3; ++i) {
       const Tensor one = matmul(select(a, 0, i), transpose(select(b, 0, i).clone(), 0, 1));
-      const std::vector<float> got = select(all, 0, i).clone().to_vector<float>(),
-                               expected = one.to_vector<float>();
       // Of numbers packed or not, rounded to 8 bits or more.
-      double difference = 0, norm = 0;
-      for (std::size_t e = 0; e < got.size(); ++e) {
-        difference += std::pow(static_cast<double>(got[e]) - expected[e], 2);
-        norm += std::pow(static_cast<double>(expected[e]), 2);
-      }
-      CHECK(std::sqrt(difference / norm) < 0x1p-8);
+      CHECK(cuda_host::distance(select(all, 0, i).clone().to_vector<float>(), one.to_vector<float>()) <
+            0x1p-8);
     }
   });
 }
